@@ -1,0 +1,152 @@
+/* backend/backend.h - the kernel table: what a device must be able to do, over raw pointers.
+ *
+ * `backend_cpu` is complete and the reference; another device copies its table and overrides the
+ * rows it has, with the same names, argument order and index letters: n tokens or elements, C
+ * width, I/O in/out features, V vocabulary, H heads, K key/value heads, D head size.
+ *
+ * Forward kernels overwrite, backward kernels add and skip gradients that are NULL. Gradients are
+ * f32. Results depend neither on the thread count nor, row by row, on the other rows of the call.
+ * `scratch` is the caller's, aligned to 64. */
+#ifndef BACKEND_BACKEND_H
+#define BACKEND_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "backend/cpu/gemm.h"
+#include "core/rng.h"
+#include "quant/quant.h"
+
+enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_QUICK_GELU, ACT_RELU };
+
+struct attention_shape {
+    int64_t heads, kv_heads, head_dim;
+    float scale;    /* of q.k, 1/sqrt(D) */
+    int64_t window; /* query i sees keys j > i - window; 0: all before it */
+    float softcap;  /* cap tanh(score / cap); 0: off */
+    int64_t layer;  /* its place in the kv cache */
+};
+
+/* Values of an activation: f32, or bf16 bits that kernels widen on reading and round to nearest
+ * even on writing. Rows lie without gaps. */
+struct act {
+    void *data;
+    int is_bf16;
+};
+
+/* One attention over a flat row of segments. With a cache, segment s owns sequence slot[s], whose
+ * first past[s] keys and values are there already: its own k and v (N, K*D) must have been appended
+ * (kv_append), and are then read from the cache. */
+struct attention_call {
+    struct attention_shape shape;
+    int64_t segments;
+    const int64_t *start; /* segments + 1 */
+    struct act q, k, v;   /* (N, H*D), (N, K*D), (N, K*D) */
+    struct act out;       /* (N, H*D) */
+    float *lse;           /* (N, H): log of the sum of exp(score); written forward, read backward */
+    const float *cache_k, *cache_v; /* (slots, capacity, K*D) of this layer, or NULL */
+    int64_t capacity;
+    const int64_t *slot, *past; /* segments */
+    /* backward */
+    const float *dout;   /* (N, H*D) */
+    float *dq, *dk, *dv; /* each may be NULL */
+    int lanes;           /* threads that scratch was sized for */
+    void *scratch;
+};
+
+struct backend {
+    const char *name;
+
+    /* The three products of a linear layer: see backend/cpu/gemm.h. */
+    size_t (*product_scratch)(int64_t n, int64_t in, int64_t out);
+    void (*xwt)(enum gemm_type type, int64_t n, float alpha, struct gemm_mat x,
+                const struct qmat *w, float beta, float *y, int64_t ldy, void *scratch);
+    void (*xw)(enum gemm_type type, int64_t n, float alpha, struct gemm_mat dy,
+               const struct qmat *w, float beta, float *dx, int64_t lddx, void *scratch);
+    void (*tn)(enum gemm_type type, int64_t n, int64_t out, int64_t in, float alpha,
+               struct gemm_mat dy, struct gemm_mat x, float beta, float *dw, int64_t lddw,
+               void *scratch);
+    /* y (n, C) = p (n, C) + scale * b (C) + acc (n, C); b may be NULL, acc.data too; y may be acc
+     * and, when f32, p */
+    void (*bias_acc)(int64_t n, int64_t C, const float *p, float scale, const float *b,
+                     struct act acc, struct act y);
+    /* db (C) += scale * sum_n dy (n, C) */
+    size_t (*column_sum_scratch)(int64_t n, int64_t C);
+    void (*column_sum)(int64_t n, int64_t C, float scale, const float *dy, float *db,
+                       void *scratch);
+
+    /* y (n, C) = scale * table[id]; id -1 - i: row i of virtual_rows (P, C), unscaled. An id
+     * without a row gives zeros. */
+    void (*embed)(int64_t n, const int32_t *id, const struct qmat *table, const float *virtual_rows,
+                  int64_t P, float scale, struct act y);
+    void (*embed_backward)(int64_t n, int64_t C, const int32_t *id, int64_t V, int64_t P,
+                           float scale, const float *dy, float *dtable, float *dvirtual);
+
+    /* Rows of C; r (n) keeps 1/rms. scratch only for dw. */
+    void (*rmsnorm)(int64_t n, int64_t C, struct act x, const float *w, float eps, bool plus_one,
+                    struct act y, float *r);
+    size_t (*norm_scratch)(int64_t n, int64_t C);
+    void (*rmsnorm_backward)(int64_t n, int64_t C, struct act x, const float *w, bool plus_one,
+                             const float *r, const float *dy, float *dx, float *dw, void *scratch);
+    /* stat (n, 2) keeps mean and 1/deviation; b may be NULL */
+    void (*layernorm)(int64_t n, int64_t C, struct act x, const float *w, const float *b, float eps,
+                      struct act y, float *stat);
+    void (*layernorm_backward)(int64_t n, int64_t C, struct act x, const float *w,
+                               const float *stat, const float *dy, float *dx, float *dw, float *db,
+                               void *scratch);
+
+    /* out (n, 2 * half) = cos | sin of pos * inv_freq, times scale */
+    void (*rope_angles)(int64_t n, int64_t half, const int32_t *pos, const float *inv_freq,
+                        float scale, float *out);
+    void (*rope)(int64_t n, int64_t H, int64_t D, int64_t half, struct act x, const float *angles,
+                 struct act y);
+    void (*rope_backward)(int64_t n, int64_t H, int64_t D, int64_t half, const float *dy,
+                          const float *angles, float *dx);
+
+    /* cache (slots, capacity, C): rows [past, past + n) of one sequence = x (n, C) */
+    void (*kv_append)(int64_t n, int64_t C, struct act x, int64_t first_row, float *rows);
+    size_t (*attention_scratch)(const struct attention_shape *shape, int64_t n, int64_t segments,
+                                bool backward, int lanes);
+    void (*attention)(const struct attention_call *call);
+    void (*attention_backward)(const struct attention_call *call);
+
+    /* Elementwise, n elements. */
+    void (*activation)(int64_t n, enum activation kind, struct act x, struct act y);
+    void (*activation_backward)(int64_t n, enum activation kind, struct act x, const float *dy,
+                                float *dx);
+    void (*gate)(int64_t n, enum activation kind, struct act a, struct act b, struct act y);
+    /* b is read for da only */
+    void (*gate_backward)(int64_t n, enum activation kind, struct act a, struct act b,
+                          const float *dy, float *da, float *db);
+    void (*add)(int64_t n, struct act a, float scale, struct act b, struct act y);
+    void (*scale)(int64_t n, float scale, struct act x, struct act y);
+    void (*axpy)(int64_t n, float scale, const float *x, float *y); /* y += scale * x */
+    /* y = x / (1 - p) where rng_uniform(key, i) >= p, else 0 */
+    void (*dropout)(int64_t n, float p, struct rng_key key, struct act x, struct act y);
+    void (*dropout_backward)(int64_t n, float p, struct rng_key key, const float *dy, float *dx);
+
+    /* Columns [yc, yc + C) of y (n, ldy) = columns [xc, xc + C) of x (n, ldx) */
+    void (*copy_columns)(int64_t n, int64_t C, struct act x, int64_t ldx, int64_t xc, struct act y,
+                         int64_t ldy, int64_t yc);
+    void (*add_columns)(int64_t n, int64_t C, const float *x, int64_t ldx, int64_t xc, float *y,
+                        int64_t ldy, int64_t yc);
+    /* Row i of y (n, C) = row index[i] of x, same type */
+    void (*gather_rows)(int64_t n, int64_t C, const int64_t *index, struct act x, struct act y);
+    /* Row index[i] of y += scale * row i of x (n, C); index without repeats */
+    void (*scatter_add_rows)(int64_t n, int64_t C, const int64_t *index, float scale,
+                             const float *x, float *y);
+
+    /* Rows of logits z (n, V), bias b (V) or NULL, capped where softcap > 0. nll (n) = lse -
+     * z[target], lse (n) may be NULL. With d (n, V), which may be z itself: d = softmax - onehot,
+     * through the cap. A target below 0 gives nll 0, lse 0 and a row d of zeros. */
+    void (*softmax_nll)(int64_t n, int64_t V, struct act z, const float *b, float softcap,
+                        const int32_t *target, float *nll, float *lse, float *d);
+    /* dz (n, V) += seed * (softmax - onehot) through the cap, from the kept lse */
+    void (*softmax_nll_backward)(int64_t n, int64_t V, struct act z, float softcap,
+                                 const int32_t *target, const float *lse, float seed, float *dz);
+};
+
+const struct backend *backend_cpu(void);
+
+#endif

@@ -1,0 +1,65 @@
+/* backend/cpu/kernels.h - the kernels behind backend_cpu(); what each does: backend/backend.h. */
+#ifndef BACKEND_CPU_KERNELS_H
+#define BACKEND_CPU_KERNELS_H
+
+#include "backend/backend.h"
+
+void bias_acc_cpu(int64_t n, int64_t C, const float *p, float scale, const float *b, struct act acc,
+                  struct act y);
+size_t column_sum_scratch_cpu(int64_t n, int64_t C);
+void column_sum_cpu(int64_t n, int64_t C, float scale, const float *dy, float *db, void *scratch);
+
+void embed_cpu(int64_t n, const int32_t *id, const struct qmat *table, const float *virtual_rows,
+               int64_t P, float scale, struct act y);
+void embed_backward_cpu(int64_t n, int64_t C, const int32_t *id, int64_t V, int64_t P, float scale,
+                        const float *dy, float *dtable, float *dvirtual);
+
+size_t norm_scratch_cpu(int64_t n, int64_t C);
+void rmsnorm_cpu(int64_t n, int64_t C, struct act x, const float *w, float eps, bool plus_one,
+                 struct act y, float *r);
+void rmsnorm_backward_cpu(int64_t n, int64_t C, struct act x, const float *w, bool plus_one,
+                          const float *r, const float *dy, float *dx, float *dw, void *scratch);
+void layernorm_cpu(int64_t n, int64_t C, struct act x, const float *w, const float *b, float eps,
+                   struct act y, float *stat);
+void layernorm_backward_cpu(int64_t n, int64_t C, struct act x, const float *w, const float *stat,
+                            const float *dy, float *dx, float *dw, float *db, void *scratch);
+
+void rope_angles_cpu(int64_t n, int64_t half, const int32_t *pos, const float *inv_freq,
+                     float scale, float *out);
+void rope_cpu(int64_t n, int64_t H, int64_t D, int64_t half, struct act x, const float *angles,
+              struct act y);
+void rope_backward_cpu(int64_t n, int64_t H, int64_t D, int64_t half, const float *dy,
+                       const float *angles, float *dx);
+
+void kv_append_cpu(int64_t n, int64_t C, struct act x, int64_t first_row, float *rows);
+size_t attention_scratch_cpu(const struct attention_shape *shape, int64_t n, int64_t segments,
+                             bool backward, int lanes);
+void attention_cpu(const struct attention_call *call);
+void attention_backward_cpu(const struct attention_call *call);
+
+void activation_cpu(int64_t n, enum activation kind, struct act x, struct act y);
+void activation_backward_cpu(int64_t n, enum activation kind, struct act x, const float *dy,
+                             float *dx);
+void gate_cpu(int64_t n, enum activation kind, struct act a, struct act b, struct act y);
+void gate_backward_cpu(int64_t n, enum activation kind, struct act a, struct act b, const float *dy,
+                       float *da, float *db);
+void add_cpu(int64_t n, struct act a, float scale, struct act b, struct act y);
+void scale_cpu(int64_t n, float scale, struct act x, struct act y);
+void axpy_cpu(int64_t n, float scale, const float *x, float *y);
+void dropout_cpu(int64_t n, float p, struct rng_key key, struct act x, struct act y);
+void dropout_backward_cpu(int64_t n, float p, struct rng_key key, const float *dy, float *dx);
+
+void copy_columns_cpu(int64_t n, int64_t C, struct act x, int64_t ldx, int64_t xc, struct act y,
+                      int64_t ldy, int64_t yc);
+void add_columns_cpu(int64_t n, int64_t C, const float *x, int64_t ldx, int64_t xc, float *y,
+                     int64_t ldy, int64_t yc);
+void gather_rows_cpu(int64_t n, int64_t C, const int64_t *index, struct act x, struct act y);
+void scatter_add_rows_cpu(int64_t n, int64_t C, const int64_t *index, float scale, const float *x,
+                          float *y);
+
+void softmax_nll_cpu(int64_t n, int64_t V, struct act z, const float *b, float softcap,
+                     const int32_t *target, float *nll, float *lse, float *d);
+void softmax_nll_backward_cpu(int64_t n, int64_t V, struct act z, float softcap,
+                              const int32_t *target, const float *lse, float seed, float *dz);
+
+#endif

@@ -1,0 +1,92 @@
+#include "cli/common.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+volatile sig_atomic_t stop_signal;
+
+static void on_signal(int number)
+{
+    static const char text[] = "\ngraft: stopping after this step; a second signal ends at once\n";
+    const int e = errno;
+
+    if (stop_signal) { /* asked twice: do not wait for the step */
+        signal(number, SIG_DFL);
+        raise(number);
+    }
+    stop_signal = number;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) {
+        /* nobody reads it */
+    }
+    errno = e;
+}
+
+void signals_catch(void)
+{
+    struct sigaction a;
+
+    memset(&a, 0, sizeof a);
+    a.sa_handler = on_signal;
+    sigemptyset(&a.sa_mask);
+    a.sa_flags = SA_RESTART | SA_NODEFER;
+    sigaction(SIGINT, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+}
+
+bool is_terminal(FILE *f)
+{
+    const char *term = getenv("TERM");
+
+    return isatty(fileno(f)) && !(term && !strcmp(term, "dumb"));
+}
+
+bool has_colour(FILE *f)
+{
+    const char *no = getenv("NO_COLOR");
+
+    return is_terminal(f) && !(no && *no);
+}
+
+enum graft_status print_json(json_t *v, struct graft_err *err)
+{
+    struct strbuf s = STRBUF_INIT;
+    bool failed = !v;
+
+    if (v) {
+        json_write(&s, v);
+        strbuf_putc(&s, '\n');
+        failed = s.failed;
+        if (!failed) {
+            fwrite(s.buf, 1, s.len, stdout);
+            fflush(stdout);
+        }
+    }
+    json_decref(v);
+    strbuf_release(&s);
+    return failed ? graft_fail_nomem(err, "a line of output", 1024) : GRAFT_OK;
+}
+
+int exit_code(enum graft_status st)
+{
+    switch (st) {
+    case GRAFT_OK:
+        return 0;
+    case GRAFT_EARG:
+        return 2;
+    case GRAFT_EIO:
+    case GRAFT_EFORMAT:
+    case GRAFT_ESHAPE:
+        return 3;
+    case GRAFT_EDEVICE:
+        return 4;
+    case GRAFT_ESTOPPED:
+        return stop_signal ? 128 + stop_signal : 1;
+    case GRAFT_ENOMEM:
+    case GRAFT_EWRITE:
+    case GRAFT_ERUN:
+        break;
+    }
+    return 1;
+}

@@ -1,0 +1,27 @@
+/* cli/common.h - what all verbs share: signals, colour, output. */
+#ifndef CLI_COMMON_H
+#define CLI_COMMON_H
+
+#include <signal.h>
+#include <stdio.h>
+
+#include "cli/options.h"
+#include "core/json.h"
+
+/* The signal that asked the program to stop, 0: none. Set after signals_catch. */
+extern volatile sig_atomic_t stop_signal;
+/* SIGINT and SIGTERM set stop_signal from now on and say so; a second one ends the program at once.
+ * For what ends in steps and has something to save: other verbs keep the system's way. */
+void signals_catch(void);
+
+/* Whether `f` is a terminal, and one that colour may be sent to (NO_COLOR is obeyed). */
+bool is_terminal(FILE *f);
+bool has_colour(FILE *f);
+
+/* One JSON object as a line of stdout, flushed; takes the reference. ENOMEM. */
+enum graft_status print_json(json_t *v, struct graft_err *err);
+
+/* Exit code of a status. */
+int exit_code(enum graft_status st);
+
+#endif

@@ -1,0 +1,114 @@
+/* graft merge: an adapter into its base. */
+#include <string.h>
+
+#include "cli/common.h"
+#include "cli/verbs.h"
+#include "train/merge.h"
+
+struct options {
+    struct common common;
+    const char *base, *adapter, *output, *onto, *dtype;
+    bool force, json;
+};
+
+static const struct options defaults = { .base = NULL };
+
+#define AT(field) .offset = offsetof(struct options, field)
+static const struct option_def rows[] = {
+    { .name = "base",
+      .type = OPTION_STR,
+      AT(base),
+      .value = "B",
+      .help = "Hugging Face folder, .gguf or .h5" },
+    { .name = "adapter", .type = OPTION_STR, AT(adapter), .value = "DIR", .help = "the adapter" },
+    { .letter = 'o',
+      .name = "out",
+      .type = OPTION_STR,
+      AT(output),
+      .value = "DIR",
+      .help = "folder of the merged checkpoint" },
+    { .name = "onto",
+      .type = OPTION_STR,
+      AT(onto),
+      .value = "WEIGHTS",
+      .help = "original or quantized; without: what the adapter was trained on" },
+    { .name = "dtype",
+      .type = OPTION_STR,
+      AT(dtype),
+      .value = "T",
+      .help = "f32, bf16 or f16; without: the checkpoint's" },
+    { .name = "force",
+      .type = OPTION_FLAG,
+      AT(force),
+      .help = "replace a checkpoint that the folder holds" },
+    { .name = "json", .type = OPTION_FLAG, AT(json), .help = "report as one JSON object" },
+    { .name = "audit", .type = OPTION_LATER, .help = "" },
+};
+#undef AT
+
+static const char *const onto_names[] = { "auto", "original", "quantized" };
+
+static enum graft_status parse(const struct options *o, struct merge_opts *m, struct graft_err *err)
+{
+    static const enum qtype dtypes[] = { QT_F32, QT_BF16, QT_F16 };
+
+    m->onto = ONTO_AUTO;
+    m->dtype = QT_COUNT;
+    for (int i = 1; o->onto && i < 3; i++)
+        if (!strcmp(o->onto, onto_names[i]))
+            m->onto = (enum merge_onto)i;
+    if (o->onto && m->onto == ONTO_AUTO)
+        return graft_fail(err, GRAFT_EARG, "--onto: found \"%s\", wanted original or quantized",
+                          o->onto);
+    for (int i = 0; o->dtype && i < 3; i++)
+        if (!strcmp(o->dtype, qtypes[dtypes[i]].name))
+            m->dtype = dtypes[i];
+    if (o->dtype && m->dtype == QT_COUNT)
+        return graft_fail(err, GRAFT_EARG, "--dtype: found \"%s\", wanted f32, bf16 or f16",
+                          o->dtype);
+    return GRAFT_OK;
+}
+
+static enum graft_status run(const void *options, struct graft_err *err)
+{
+    const struct options *o = options;
+    struct merge_opts m = {
+        .base = o->base, .adapter = o->adapter, .output = o->output, .force = o->force
+    };
+    struct merge_report r;
+    char size[32];
+
+    if (!o->base || !o->adapter || !o->output)
+        return graft_fail(err, GRAFT_EARG, "merge: %s is missing\nsee graft merge --help",
+                          !o->base      ? "--base"
+                          : !o->adapter ? "--adapter"
+                                        : "-o");
+    GRAFT_TRY(parse(o, &m, err));
+    GRAFT_TRY(merge_run(&m, &r, err));
+    if (o->json)
+        return print_json(json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:i}", "output", o->output,
+                                    "onto", onto_names[r.onto], "weights", r.format, "dtype",
+                                    qtypes[r.dtype].name, "tensors", (json_int_t)r.tensors,
+                                    "changed", (json_int_t)r.changed, "bytes", (json_int_t)r.bytes,
+                                    "shards", r.shards),
+                          err);
+    if (!o->common.quiet)
+        fprintf(stderr,
+                "merged onto the %s weights (%s; %s): %lld of %lld tensors changed, %s of %s in %d "
+                "file%s\n%s\n",
+                onto_names[r.onto], r.format, r.onto_why, (long long)r.changed,
+                (long long)r.tensors, format_bytes(size, (double)r.bytes), qtypes[r.dtype].name,
+                r.shards, r.shards == 1 ? "" : "s", o->output);
+    return GRAFT_OK;
+}
+
+const struct verb merge_verb = {
+    .name = "merge",
+    .usage = "--base B --adapter A -o DIR [--onto original|quantized] [--dtype T] [--force]",
+    .summary = "Write base plus adapter as a Hugging Face checkpoint.",
+    .options = rows,
+    .option_count = sizeof rows / sizeof *rows,
+    .size = sizeof(struct options),
+    .defaults = &defaults,
+    .run = run,
+};

@@ -1,0 +1,1 @@
+typedef int graft_needs_a_source_file;

@@ -1,0 +1,310 @@
+#include "core/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/mem.h"
+
+enum graft_status file_map(const char *path, struct mapped_file *out, struct graft_err *err)
+{
+    struct stat st;
+    void *p = NULL;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return graft_fail(err, GRAFT_EIO, "%s: %s", path, strerror(errno));
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        close(fd);
+        return graft_fail(err, GRAFT_EIO, "%s: not a regular file", path);
+    }
+    if (st.st_size > 0)
+        p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    close(fd);
+    if (p == MAP_FAILED)
+        return graft_fail(err, GRAFT_EIO, "%s: cannot map %lld bytes: %s", path,
+                          (long long)st.st_size, strerror(errno));
+    out->data = p;
+    out->size = (size_t)st.st_size;
+    return GRAFT_OK;
+}
+
+void file_unmap(struct mapped_file *m)
+{
+    if (m->data)
+        munmap((void *)(uintptr_t)m->data, m->size);
+    m->data = NULL;
+    m->size = 0;
+}
+
+void file_forget(const void *data, size_t size)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t first = ((uintptr_t)data + page - 1) / page * page;
+    const uintptr_t end = ((uintptr_t)data + size) / page * page;
+
+    if (end > first)
+        madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
+enum graft_status file_read(const char *path, size_t limit, struct strbuf *out,
+                            struct graft_err *err)
+{
+    struct mapped_file m = { NULL, 0 };
+
+    GRAFT_TRY(file_map(path, &m, err));
+    if (m.size > limit) {
+        const size_t size = m.size;
+
+        file_unmap(&m);
+        return graft_fail(err, GRAFT_EFORMAT, "%s: %zu bytes, at most %zu are allowed here", path,
+                          size, limit);
+    }
+    strbuf_add(out, m.data, m.size);
+    file_unmap(&m);
+    return out->failed ? graft_fail_nomem(err, path, limit) : GRAFT_OK;
+}
+
+bool file_exists(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0;
+}
+
+bool dir_exists(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+bool file_begins(const char *path, const void *magic, size_t len)
+{
+    char head[16];
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool same;
+
+    if (fd < 0)
+        return false;
+    same = len <= sizeof head && read(fd, head, len) == (ssize_t)len && !memcmp(head, magic, len);
+    close(fd);
+    return same;
+}
+
+enum graft_status dir_make(const char *path, struct graft_err *err)
+{
+    struct strbuf part = STRBUF_INIT;
+    enum graft_status st = GRAFT_OK;
+
+    for (const char *p = path; *p && !st;) {
+        const char *slash = strchr(p + 1, '/');
+
+        strbuf_clear(&part);
+        strbuf_add(&part, path, slash ? (size_t)(slash - path) : strlen(path));
+        p = slash ? slash : path + strlen(path);
+        if (mkdir(strbuf_str(&part), 0777) != 0 && errno != EEXIST)
+            st = graft_fail(err, GRAFT_EWRITE, "%s: cannot make the folder: %s", strbuf_str(&part),
+                            strerror(errno));
+    }
+    strbuf_release(&part);
+    if (!st && !dir_exists(path))
+        st = graft_fail(err, GRAFT_EWRITE, "%s: exists and is not a folder", path);
+    return st;
+}
+
+void path_join(struct strbuf *out, const char *dir, const char *name)
+{
+    strbuf_puts(out, dir);
+    if (out->len && out->buf[out->len - 1] != '/')
+        strbuf_putc(out, '/');
+    strbuf_puts(out, name);
+}
+
+void path_absolute(struct strbuf *out, const char *path)
+{
+    char cwd[4096];
+
+    while (path[0] == '.' && path[1] == '/')
+        path += 2;
+    if (path[0] != '/' && getcwd(cwd, sizeof cwd))
+        path_join(out, cwd, strcmp(path, ".") ? path : "");
+    else
+        strbuf_puts(out, path);
+}
+
+const char *path_base(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+struct out_file {
+    int fd;
+    int failed; /* errno of the first failure */
+    char *path, *tmp;
+    struct arena mem;
+    uint64_t total;
+    size_t used;
+    unsigned char buf[1 << 16];
+};
+
+enum graft_status out_file_open(const char *path, struct out_file **out, struct graft_err *err)
+{
+    struct out_file *f = mem_alloc(sizeof *f);
+
+    if (!f)
+        return graft_fail_nomem(err, path, sizeof *f);
+    f->path = arena_strdup(&f->mem, path);
+    f->tmp = arena_printf(&f->mem, "%s.tmp-%ld", path, (long)getpid());
+    if (!f->path || !f->tmp) {
+        arena_release(&f->mem);
+        mem_free(f);
+        return graft_fail_nomem(err, path, 2 * strlen(path));
+    }
+    f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (f->fd < 0) {
+        const int e = errno;
+
+        arena_release(&f->mem);
+        mem_free(f);
+        return graft_fail(err, GRAFT_EWRITE, "%s: cannot write: %s", path, strerror(e));
+    }
+    *out = f;
+    return GRAFT_OK;
+}
+
+static void write_all(struct out_file *f, const unsigned char *p, size_t len)
+{
+    while (len && !f->failed) {
+        const ssize_t n = write(f->fd, p, len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            f->failed = errno ? errno : EIO;
+            return;
+        }
+        p += n;
+        len -= (size_t)n;
+    }
+}
+
+static void flush(struct out_file *f)
+{
+    write_all(f, f->buf, f->used);
+    f->used = 0;
+}
+
+void out_file_write(struct out_file *f, const void *bytes, size_t len)
+{
+    f->total += len;
+    if (len > sizeof f->buf - f->used)
+        flush(f);
+    if (len > sizeof f->buf) {
+        write_all(f, bytes, len);
+        return;
+    }
+    if (len)
+        memcpy(f->buf + f->used, bytes, len);
+    f->used += len;
+}
+
+uint64_t out_file_bytes(const struct out_file *f)
+{
+    return f->total;
+}
+
+bool out_file_failed(const struct out_file *f)
+{
+    return f->failed != 0;
+}
+
+static void sync_folder(const char *path)
+{
+    struct strbuf dir = STRBUF_INIT;
+    const char *slash = strrchr(path, '/');
+    int fd;
+
+    if (slash == path)
+        strbuf_puts(&dir, "/");
+    else if (slash)
+        strbuf_add(&dir, path, (size_t)(slash - path));
+    else
+        strbuf_puts(&dir, ".");
+    fd = open(strbuf_str(&dir), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+    strbuf_release(&dir);
+}
+
+static void out_file_free(struct out_file *f)
+{
+    arena_release(&f->mem);
+    mem_free(f);
+}
+
+enum graft_status out_file_commit(struct out_file *f, struct graft_err *err)
+{
+    enum graft_status st = GRAFT_OK;
+
+    flush(f);
+    if (!f->failed && fsync(f->fd) != 0)
+        f->failed = errno;
+    if (close(f->fd) != 0 && !f->failed)
+        f->failed = errno;
+    if (!f->failed && rename(f->tmp, f->path) != 0)
+        f->failed = errno;
+    if (f->failed) {
+        unlink(f->tmp);
+        st = graft_fail(err, GRAFT_EWRITE, "%s: cannot write: %s", f->path, strerror(f->failed));
+    } else {
+        sync_folder(f->path);
+    }
+    out_file_free(f);
+    return st;
+}
+
+void out_file_abort(struct out_file *f)
+{
+    if (!f)
+        return;
+    close(f->fd);
+    unlink(f->tmp);
+    out_file_free(f);
+}
+
+enum graft_status file_write(const char *path, const void *bytes, size_t len, struct graft_err *err)
+{
+    struct out_file *f = NULL;
+
+    GRAFT_TRY(out_file_open(path, &f, err));
+    out_file_write(f, bytes, len);
+    return out_file_commit(f, err);
+}
+
+enum graft_status file_publish(const char *tmp, const char *path, struct graft_err *err)
+{
+    int fail = 0;
+    const int fd = open(tmp, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0 || fsync(fd) != 0)
+        fail = errno;
+    if (fd >= 0 && close(fd) != 0 && !fail)
+        fail = errno;
+    if (!fail && rename(tmp, path) != 0)
+        fail = errno;
+    if (fail) {
+        unlink(tmp);
+        return graft_fail(err, GRAFT_EWRITE, "%s: cannot write: %s", path, strerror(fail));
+    }
+    sync_folder(path);
+    return GRAFT_OK;
+}

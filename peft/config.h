@@ -1,0 +1,84 @@
+/* peft/config.h - what an adapter is: the `adapter:` section of a config, or adapter_config.json.
+ *
+ * Names and defaults are PEFT's, so that a file PEFT wrote can be pasted. Every key PEFT writes is
+ * known: it works, or only its no-op value is accepted. Formats: PEFT 0.21, tuners/lora/config.py.
+ */
+#ifndef PEFT_CONFIG_H
+#define PEFT_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/schema.h"
+
+enum target_kind {
+    TARGETS_DEFAULT,   /* target_modules: by model_type, exclude_modules: none */
+    TARGETS_LIST,      /* name[0 .. count): equal, or the end of a path after a dot */
+    TARGETS_REGEX,     /* name[0]: must match the whole path */
+    TARGETS_ALL_LINEAR /* every linear but the head */
+};
+
+struct target_set {
+    enum target_kind kind;
+    const char **name;
+    int count;
+};
+
+/* A key of rank_pattern or alpha_pattern; the first that matches wins, so order counts. */
+struct pattern_value {
+    const char *regex;
+    double value;
+};
+
+enum lora_init {
+    LORA_INIT_TRUE,      /* A Kaiming-uniform, B zero */
+    LORA_INIT_GAUSSIAN,  /* A normal / r, B zero */
+    LORA_INIT_FALSE,     /* both uniform: not the identity */
+    LORA_INIT_ORTHOGONAL /* only read from files: the values are there already */
+};
+
+/* Strings and arrays live in the arena they were parsed into. */
+struct adapter_config {
+    const char *method; /* "lora" */
+    int64_t r;
+    double lora_alpha, lora_dropout;
+    bool use_rslora, lora_bias;
+    struct target_set target_modules, exclude_modules;
+    struct pattern_value *rank_pattern, *alpha_pattern;
+    int rank_pattern_count, alpha_pattern_count;
+    int64_t *layers_to_transform; /* from 0 */
+    int layers_to_transform_count;
+    const char **layers_pattern;
+    int layers_pattern_count;
+    enum lora_init init;
+    const char *init_from;                          /* absolute path; NULL: a fresh adapter */
+    bool save_bf16;                                 /* save_dtype: bf16, else f32 */
+    const char *base_model_name_or_path, *revision; /* NULL: not known */
+};
+
+/* The `adapter:` map of a config (keys at "adapter.X" in `src`). With init_from, keys left out come
+ * from that adapter and a key given must equal its value, except dropout, inference_mode, base
+ * name, revision, task type and PEFT version. EARG, or what reading the other adapter's config
+ * gives. */
+enum graft_status adapter_config_parse(const json_t *map, const struct schema_source *src,
+                                       struct adapter_config *out, struct arena *mem,
+                                       struct graft_err *err);
+
+/* adapter_config.json of the folder `dir`. EIO; EFORMAT, for what is not supported too, by name. */
+enum graft_status adapter_config_read(const char *dir, struct adapter_config *out,
+                                      struct arena *mem, struct graft_err *err);
+
+/* Append adapter_config.json as PEFT writes it: indent 2, keys sorted (those of the patterns stay
+ * in their order, which decides). `target` (count) replaces target_modules where they were resolved
+ * from defaults or all-linear; NULL: as configured. */
+enum graft_status adapter_config_write(const struct adapter_config *c, const char *const *target,
+                                       int count, struct strbuf *out, struct graft_err *err);
+
+/* The `adapter:` section of a resolved config: every key that works, Graft's own too. The caller
+ * owns the result; NULL when there is no memory. */
+json_t *adapter_config_json(const struct adapter_config *c);
+
+/* The keys of `adapter:`, for --help-config. */
+extern const struct key_table adapter_keys;
+
+#endif

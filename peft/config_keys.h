@@ -1,0 +1,39 @@
+/* peft/config_keys.h - the adapter's keys as they stand in a file, before they are given meaning.
+ */
+#ifndef PEFT_CONFIG_KEYS_H
+#define PEFT_CONFIG_KEYS_H
+
+#include "core/schema.h"
+
+struct adapter_raw {
+    const json_t *method, *peft_type; /* read beforehand */
+    const char *init_from;
+    int save_dtype; /* 0 f32, 1 bf16 */
+    int64_t r;
+    double lora_alpha, lora_dropout;
+    bool use_rslora, lora_bias;
+    const json_t *target_modules, *exclude_modules, *rank_pattern, *alpha_pattern;
+    const json_t *layers_to_transform, *layers_pattern, *init_lora_weights;
+    const char *base_model_name_or_path, *revision, *task_type;
+    bool inference_mode;
+    const char *peft_version;
+    const json_t *unused; /* keys that carry no meaning here, or only their no-op value */
+};
+
+/* adapter_config.json: adapter_keys without Graft's own. */
+extern const struct key_table adapter_file_keys;
+
+/* What `adapter.method` may say. */
+struct adapter_kind {
+    const char *name, *peft_type;
+    bool works; /* in this version */
+};
+extern const struct adapter_kind adapter_kinds[]; /* ends with a NULL name */
+
+/* A key of other methods than LoRA: taken at the value PEFT writes when nothing is asked. */
+struct foreign_key {
+    const char *name, *dflt, *methods;
+};
+extern const struct foreign_key foreign_keys[]; /* ends with a NULL name */
+
+#endif

@@ -1,0 +1,305 @@
+/* adapter_model.safetensors: PEFT's names, shapes and row order; loading is strict, because a
+ * missing tensor means an adapter that is half random and nobody notices. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/safetensors.h"
+#include "peft/adapter.h"
+
+enum { LISTED = 12 }; /* names shown of each kind before "and N more" */
+
+struct complaint {
+    struct strbuf text;
+    int64_t count;
+    enum graft_status code;
+};
+
+static void complain(struct complaint *c, enum graft_status code, const char *what,
+                     const char *name)
+{
+    if (c->count++ < LISTED)
+        strbuf_printf(&c->text, "\n  %s %s", what, name);
+    c->code = code;
+}
+
+static void shape_text(struct strbuf *out, int ndim, const int64_t *dim)
+{
+    strbuf_putc(out, '(');
+    for (int i = 0; i < ndim; i++)
+        strbuf_printf(out, "%s%lld", i ? ", " : "", (long long)dim[i]);
+    strbuf_putc(out, ')');
+}
+
+static bool same_shape(const struct tensor *p, const struct stored_tensor *t)
+{
+    if (p->ndim != t->ndim)
+        return false;
+    for (int i = 0; i < p->ndim; i++)
+        if (p->dim[i] != t->dim[i])
+            return false;
+    return true;
+}
+
+static int64_t elems(const struct tensor *p)
+{
+    int64_t n = 1;
+
+    for (int i = 0; i < p->ndim; i++)
+        n *= p->dim[i];
+    return n;
+}
+
+static void check_one(const struct tensor *p, const struct stored_tensor *t, struct complaint *c)
+{
+    struct strbuf what = STRBUF_INIT;
+
+    if (!t) {
+        complain(c, GRAFT_EFORMAT, "missing:", p->name);
+    } else if (!same_shape(p, t)) {
+        strbuf_puts(&what, "misshapen: found ");
+        shape_text(&what, t->ndim, t->dim);
+        strbuf_puts(&what, ", the base wants ");
+        shape_text(&what, p->ndim, p->dim);
+        strbuf_putc(&what, ':');
+        complain(c, GRAFT_ESHAPE, strbuf_str(&what), p->name);
+    } else if (!qtypes[t->mat.type].is_float) {
+        strbuf_printf(&what, "of type %s, wanted f32, f16 or bf16:", qtypes[t->mat.type].name);
+        complain(c, GRAFT_EFORMAT, strbuf_str(&what), p->name);
+    }
+    strbuf_release(&what);
+}
+
+static const struct tensor *param_named(const struct adapter *a, const char *name)
+{
+    for (int i = 0; i < a->param_count; i++)
+        if (!strcmp(a->param[i]->name, name))
+            return a->param[i];
+    return NULL;
+}
+
+/* The slot whose own weight this tensor is a copy of: PEFT saves one beside an adapter of the head,
+ * as SLOT.base_layer.weight. NULL: it is something else. */
+static const struct slot *copied_slot(const struct adapter *a, const char *name)
+{
+    static const char prefix[] = "base_model.model.", tail[] = ".base_layer.weight";
+    const size_t len = strlen(name), p = sizeof prefix - 1, t = sizeof tail - 1;
+
+    if (len <= p + t || strncmp(name, prefix, p) != 0 || strcmp(name + len - t, tail) != 0)
+        return NULL;
+    for (int i = 0; i < a->site_count; i++) {
+        const struct slot *slot = a->site[i].slot;
+
+        if (strlen(slot->name) == len - p - t && !memcmp(slot->name, name + p, len - p - t))
+            return slot;
+    }
+    return NULL;
+}
+
+/* Is the copy the base's weight, up to the rounding of another float type or of 4-bit codes? A
+ * resized or trained one is not, and leaving it out would change the model. */
+static bool same_weight(const struct slot *slot, const struct stored_tensor *t)
+{
+    float *ours, *theirs;
+    double apart = 0, size = 0;
+
+    if (t->ndim != 2 || t->dim[0] != slot->out || t->dim[1] != slot->in ||
+        !qtypes[t->mat.type].is_float)
+        return false;
+    ours = mem_array((size_t)slot->in * 2, sizeof *ours);
+    if (!ours)
+        return false;
+    theirs = ours + slot->in;
+    for (int64_t i = 0; i < slot->out; i++) {
+        slot_decode_rows(slot, i, 1, ours);
+        qmat_decode(&t->mat, i * slot->in, slot->in, theirs);
+        for (int64_t k = 0; k < slot->in; k++) {
+            apart += fabs((double)ours[k] - (double)theirs[k]);
+            size += fabs((double)theirs[k]);
+        }
+    }
+    mem_free(ours);
+    return apart <= 0.15 * size; /* nf4 is off by 0.07 on average, another matrix by 1.4 */
+}
+
+static void check_extra(const struct adapter *a, const struct stored_tensor *t, struct complaint *c)
+{
+    const struct slot *slot = copied_slot(a, t->name);
+
+    if (param_named(a, t->name) || (slot && same_weight(slot, t)))
+        return;
+    complain(c, GRAFT_EFORMAT,
+             slot ? "a changed copy of the base's weight, not supported:" : "unexpected:", t->name);
+}
+
+static enum graft_status check_all(const struct adapter *a, const struct store *s,
+                                   struct graft_err *err)
+{
+    struct complaint c = { STRBUF_INIT, 0, GRAFT_OK };
+    int64_t known = 0;
+
+    for (int i = 0; i < a->param_count; i++) {
+        const struct stored_tensor *t = store_find(s, a->param[i]->name);
+
+        known += t != NULL;
+        check_one(a->param[i], t, &c);
+    }
+    for (int64_t i = 0; i < s->count && known < s->count; i++)
+        check_extra(a, &s->tensor[i], &c);
+    if (c.count > LISTED)
+        strbuf_printf(&c.text, "\n  and %lld more", (long long)c.count - LISTED);
+    if (c.count)
+        graft_fail(err, c.code, "%s: the adapter does not fit the base and its own config:%s",
+                   s->path, strbuf_str(&c.text));
+    strbuf_release(&c.text);
+    return c.code;
+}
+
+static enum graft_status fill_all(struct adapter *a, const struct store *s, struct graft_err *err)
+{
+    for (int i = 0; i < a->param_count; i++) {
+        struct tensor *p = a->param[i];
+        const int64_t n = elems(p);
+        float *v = p->data;
+
+        qmat_decode(&store_find(s, p->name)->mat, 0, n, v);
+        for (int64_t k = 0; k < n; k++)
+            if (!isfinite(v[k]))
+                return graft_fail(err, GRAFT_EFORMAT, "%s: %s[%lld] is %g", s->path, p->name,
+                                  (long long)k, (double)v[k]);
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status open_values(const char *dir, struct store *s, struct graft_err *err)
+{
+    struct strbuf path = STRBUF_INIT;
+    enum graft_status st;
+
+    path_join(&path, dir, "adapter_model.safetensors");
+    if (path.failed) {
+        st = graft_fail_nomem(err, "adapter_model.safetensors", strlen(dir));
+    } else if (!file_exists(strbuf_str(&path))) {
+        strbuf_clear(&path);
+        path_join(&path, dir, "adapter_model.bin");
+        st = file_exists(strbuf_str(&path))
+                 ? graft_fail(
+                       err, GRAFT_EFORMAT,
+                       "%s: a pickled adapter can run code and is not read; convert it once with "
+                       "Python: PeftModel.from_pretrained(base, \"%s\").save_pretrained(\"%s\")",
+                       strbuf_str(&path), dir, dir)
+                 : graft_fail(err, GRAFT_EIO, "%s: there is no adapter_model.safetensors in it",
+                              dir);
+    } else {
+        st = safetensors_open(strbuf_str(&path), s, err);
+    }
+    strbuf_release(&path);
+    return st;
+}
+
+enum graft_status adapter_load_values(struct adapter *a, const char *dir, struct graft_err *err)
+{
+    struct store s = { 0 };
+    enum graft_status st = open_values(dir, &s, err);
+
+    if (!st)
+        st = check_all(a, &s, err);
+    if (!st)
+        st = fill_all(a, &s, err);
+    store_release(&s);
+    return st;
+}
+
+static enum graft_status write_param(void *user, const struct safetensors_entry *e,
+                                     struct out_file *f, struct graft_err *err)
+{
+    const struct tensor *p = param_named(user, e->name);
+    const int64_t n = elems(p);
+    const struct qtype_info *q = &qtypes[e->type];
+    unsigned char piece[4096];
+
+    (void)err;
+    for (int64_t i = 0, step; i < n; i += step) {
+        step = n - i < 1024 ? n - i : 1024;
+        q->encode(piece, (const float *)p->data + i, step);
+        out_file_write(f, piece, (size_t)(step * q->block_bytes));
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status save_values(const struct adapter *a, const char *dir,
+                                     struct graft_err *err)
+{
+    static const char *const metadata[] = { "format", "pt", NULL };
+    struct safetensors_entry *e = mem_array((size_t)a->param_count, sizeof *e);
+    struct strbuf path = STRBUF_INIT;
+    enum graft_status st;
+
+    if (!e)
+        return graft_fail_nomem(err, "list of tensors", (size_t)a->param_count * sizeof *e);
+    for (int i = 0; i < a->param_count; i++) {
+        const struct tensor *p = a->param[i];
+
+        e[i].name = p->name;
+        e[i].type = a->config.save_bf16 ? QT_BF16 : QT_F32;
+        e[i].ndim = p->ndim;
+        memcpy(e[i].dim, p->dim, sizeof p->dim);
+    }
+    path_join(&path, dir, "adapter_model.safetensors");
+    st = safetensors_write(strbuf_str(&path), e, a->param_count, metadata, write_param,
+                           (void *)(uintptr_t)a, err);
+    strbuf_release(&path);
+    mem_free(e);
+    return st;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The last parts of the filled slots' names, sorted, each once: what PEFT writes for all-linear and
+ * for default targets. Returns their count. */
+static int resolved_targets(const struct adapter *a, const char **name)
+{
+    int n = 0, unique = 0;
+
+    for (int i = 0; i < a->site_count; i++) {
+        const char *dot = strrchr(a->site[i].slot->name, '.');
+
+        name[n++] = dot ? dot + 1 : a->site[i].slot->name;
+    }
+    qsort(name, (size_t)n, sizeof *name, by_text);
+    for (int i = 0; i < n; i++)
+        if (!unique || strcmp(name[unique - 1], name[i]) != 0)
+            name[unique++] = name[i];
+    return unique;
+}
+
+static enum graft_status save_config(const struct adapter *a, const char *dir,
+                                     struct graft_err *err)
+{
+    const enum target_kind kind = a->config.target_modules.kind;
+    const bool resolve = kind == TARGETS_ALL_LINEAR || kind == TARGETS_DEFAULT;
+    const char **name = mem_array((size_t)a->site_count, sizeof *name);
+    struct strbuf text = STRBUF_INIT, path = STRBUF_INIT;
+    enum graft_status st;
+
+    if (!name)
+        return graft_fail_nomem(err, "adapter_config.json", (size_t)a->site_count * sizeof *name);
+    st = adapter_config_write(&a->config, resolve ? name : NULL,
+                              resolve ? resolved_targets(a, name) : 0, &text, err);
+    path_join(&path, dir, "adapter_config.json");
+    if (!st)
+        st = file_write(strbuf_str(&path), strbuf_str(&text), text.len, err);
+    strbuf_release(&path);
+    strbuf_release(&text);
+    mem_free(name);
+    return st;
+}
+
+enum graft_status adapter_save(const struct adapter *a, const char *dir, struct graft_err *err)
+{
+    GRAFT_TRY(save_values(a, dir, err));
+    return save_config(a, dir, err);
+}

@@ -1,0 +1,14 @@
+#include <string.h>
+
+#include "peft/adapter.h"
+#include "peft/methods.h"
+
+const struct adapter_ops *const adapter_methods[] = { &lora_ops, NULL };
+
+const struct adapter_ops *adapter_method(const char *name)
+{
+    for (int i = 0; adapter_methods[i]; i++)
+        if (!strcmp(adapter_methods[i]->name, name))
+            return adapter_methods[i];
+    return NULL;
+}

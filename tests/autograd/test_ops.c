@@ -1,0 +1,338 @@
+/* Every op's backward against its own forward. */
+#include "op_testing.h"
+
+#define ROWS(cols)                                                                                 \
+    {                                                                                              \
+        0, cols, false                                                                             \
+    }
+#define LEAF(rows, cols)                                                                           \
+    {                                                                                              \
+        rows, cols, false                                                                          \
+    }
+#define VECTOR(n)                                                                                  \
+    {                                                                                              \
+        n, 0, false                                                                                \
+    }
+
+typedef struct tensor *T;
+
+static T embedding(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_embedding(g, t[0], t[1], c->p);
+}
+
+static T linear(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_linear(g, t[0], t[1], t[2], t[3], c->p);
+}
+
+/* acc is read once more, so the sum cannot take over its storage. */
+static T linear_kept(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_add(g, op_linear(g, t[0], t[1], NULL, t[2], c->p), t[2], 1.0f);
+}
+
+static T rmsnorm(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_rmsnorm(g, t[0], t[1], 1e-2f, c->k);
+}
+
+static T layernorm(struct graph *g, T const *t, const struct op_case *c)
+{
+    (void)c;
+    return op_layernorm(g, t[0], t[1], t[2], 1e-2f);
+}
+
+static T rope(struct graph *g, T const *t, const struct op_case *c)
+{
+    static const float inv_freq[] = { 1.0f, 0.3f };
+    static const struct rope r = { .half = 2, .inv_freq = inv_freq, .scale = 1.2f };
+
+    return op_rope(g, t[0], op_rope_angles(g, &r), c->k);
+}
+
+static T attention(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_attention(g, t[0], t[1], t[2], &c->shape);
+}
+
+static T gate(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_gate(g, t[0], t[1], (enum activation)c->k);
+}
+
+static T activation(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_activation(g, t[0], (enum activation)c->k);
+}
+
+static T add(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_add(g, t[0], t[1], c->p);
+}
+
+/* a is read once more, so the sum cannot take over its storage. */
+static T add_kept(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_add(g, op_add(g, t[0], t[1], c->p), t[0], 1.0f);
+}
+
+static T scale(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_scale(g, t[0], c->p);
+}
+
+static T dropout(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_dropout(g, t[0], c->p, 12);
+}
+
+static T concat(struct graph *g, T const *t, const struct op_case *c)
+{
+    (void)c;
+    return op_concat(g, t[0], t[1]);
+}
+
+static T slice(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_slice(g, t[0], c->k, 3);
+}
+
+static T pick_last(struct graph *g, T const *t, const struct op_case *c)
+{
+    (void)c;
+    return op_pick_last(g, t[0]);
+}
+
+static T head_loss(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_head_loss(g, t[0], t[1], t[2], c->p);
+}
+
+static T cross_entropy(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_cross_entropy(g, t[0], c->p);
+}
+
+#define SHAPE(h, k, d, w, cap)                                                                     \
+    {                                                                                              \
+        .heads = h, .kv_heads = k, .head_dim = d, .scale = 0.6f, .window = w, .softcap = cap       \
+    }
+
+static const struct op_case cases[] = {
+    { "embedding", OP_EMBEDDING, { LEAF(4, 5), LEAF(9, 5) }, .build = embedding, .p = 1.7f },
+    { "linear",
+      OP_LINEAR,
+      { ROWS(5), LEAF(3, 5), VECTOR(3), ROWS(3) },
+      .build = linear,
+      .p = 0.7f },
+    { "linear, no bias", OP_LINEAR, { ROWS(5), LEAF(33, 5) }, .build = linear, .p = 1.0f },
+    { "linear, acc kept",
+      OP_LINEAR,
+      { ROWS(5), LEAF(3, 5), ROWS(3) },
+      .build = linear_kept,
+      .p = 0.7f },
+    { "linear, frozen", OP_LINEAR, { ROWS(7), { 5, 7, true } }, .build = linear, .p = 1.0f },
+    { "rmsnorm", OP_RMSNORM, { ROWS(5), VECTOR(5) }, .build = rmsnorm },
+    { "rmsnorm by heads, 1 + w", OP_RMSNORM, { ROWS(15), VECTOR(5) }, .build = rmsnorm, .k = 1 },
+    { "rmsnorm, many rows",
+      OP_RMSNORM,
+      { ROWS(3), VECTOR(3) },
+      .build = rmsnorm,
+      .segment = { 90, 31 } },
+    { "layernorm", OP_LAYERNORM, { ROWS(5), VECTOR(5), VECTOR(5) }, .build = layernorm },
+    { "layernorm, no bias",
+      OP_LAYERNORM,
+      { ROWS(5), VECTOR(5) },
+      .build = layernorm,
+      .segment = { 40 } },
+    { "rope", OP_ROPE, { ROWS(12) }, .build = rope, .segment = { 5, 3 }, .k = 4 },
+    { "rope, part of a head", OP_ROPE, { ROWS(21) }, .build = rope, .segment = { 5, 3 }, .k = 7 },
+    { "attention",
+      OP_ATTENTION,
+      { ROWS(10), ROWS(10), ROWS(10) },
+      .build = attention,
+      .segment = { 5, 1, 3 },
+      .shape = SHAPE(2, 2, 5, 0, 0) },
+    { "attention, shared key heads, window, cap",
+      OP_ATTENTION,
+      { ROWS(18), ROWS(6), ROWS(6) },
+      .build = attention,
+      .segment = { 4, 9 },
+      .shape = SHAPE(6, 2, 3, 4, 0.4f) },
+    { "attention over several tiles",
+      OP_ATTENTION,
+      { ROWS(4), ROWS(2), ROWS(2) },
+      .build = attention,
+      .segment = { 3, 140 },
+      .shape = SHAPE(2, 1, 2, 0, 0) },
+    { "attention, long window",
+      OP_ATTENTION,
+      { ROWS(4), ROWS(2), ROWS(2) },
+      .build = attention,
+      .segment = { 150 },
+      .shape = SHAPE(2, 1, 2, 70, 0) },
+    { "attention, wide heads",
+      OP_ATTENTION,
+      { ROWS(33), ROWS(33), ROWS(33) },
+      .build = attention,
+      .segment = { 5 },
+      .shape = SHAPE(1, 1, 33, 0, 0) },
+    { "gate silu", OP_GATE, { ROWS(5), ROWS(5) }, .build = gate, .k = ACT_SILU },
+    { "gate gelu", OP_GATE, { ROWS(5), ROWS(5) }, .build = gate, .k = ACT_GELU },
+    { "gate gelu tanh", OP_GATE, { ROWS(5), ROWS(5) }, .build = gate, .k = ACT_GELU_TANH },
+    { "gate quick gelu", OP_GATE, { ROWS(5), ROWS(5) }, .build = gate, .k = ACT_QUICK_GELU },
+    { "gate relu",
+      OP_GATE,
+      { ROWS(5), ROWS(5) },
+      .build = gate,
+      .k = ACT_RELU,
+      .away_from_zero = true },
+    { "silu", OP_ACTIVATION, { ROWS(5) }, .build = activation, .k = ACT_SILU },
+    { "gelu", OP_ACTIVATION, { ROWS(5) }, .build = activation, .k = ACT_GELU },
+    { "gelu tanh", OP_ACTIVATION, { ROWS(5) }, .build = activation, .k = ACT_GELU_TANH },
+    { "quick gelu", OP_ACTIVATION, { ROWS(5) }, .build = activation, .k = ACT_QUICK_GELU },
+    { "relu",
+      OP_ACTIVATION,
+      { ROWS(5) },
+      .build = activation,
+      .k = ACT_RELU,
+      .away_from_zero = true },
+    { "add", OP_ADD, { ROWS(5), ROWS(5) }, .build = add, .p = -1.3f },
+    { "add, a kept", OP_ADD, { ROWS(5), ROWS(5) }, .build = add_kept, .p = -1.3f },
+    { "scale", OP_SCALE, { ROWS(5) }, .build = scale, .p = -1.3f },
+    { "dropout", OP_DROPOUT, { ROWS(5) }, .build = dropout, .p = 0.4f },
+    { "concat", OP_CONCAT, { ROWS(5), ROWS(3) }, .build = concat },
+    { "slice", OP_SLICE, { ROWS(7) }, .build = slice, .k = 2 },
+    { "pick_last", OP_PICK_LAST, { ROWS(5) }, .build = pick_last, .segment = { 3, 1, 4 } },
+    { "head_loss", OP_HEAD_LOSS, { ROWS(5), { 6, 5, true }, { 6, 0, true } }, .build = head_loss },
+    { "head_loss, many rows, cap",
+      OP_HEAD_LOSS,
+      { ROWS(5), { 6, 5, true } },
+      .build = head_loss,
+      .segment = { 100, 50 },
+      .p = 1.5f },
+    { "cross_entropy", OP_CROSS_ENTROPY, { ROWS(6) }, .build = cross_entropy },
+    { "cross_entropy, cap", OP_CROSS_ENTROPY, { ROWS(6) }, .build = cross_entropy, .p = 1.5f },
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+/* Too large for a stack. */
+static struct rig rig, other;
+
+static void check_case(const struct op_case *c)
+{
+    const double tolerance = c->tolerance > 0 ? c->tolerance : 2e-3;
+
+    rig_open(&rig, c, DT_F32, -1);
+    rig_loss(&rig);
+    graph_backward(rig.g, 1.0f);
+    rig.g->poison = false; /* it takes its time */
+    for (int i = 0; i < case_inputs(c); i++) {
+        if (!rig.in[i].grad)
+            continue;
+        const double off = rig_gradcheck(&rig, i);
+
+        if (!(off < tolerance))
+            fail_msg("%s: the gradient of input %d is off by %.2e of its largest value", c->name, i,
+                     off);
+    }
+    rig_close(&rig);
+}
+
+static void gradients_match_central_differences(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CASES; i++)
+        check_case(&cases[i]);
+}
+
+static void every_op_with_a_gradient_has_a_case(void **state)
+{
+    bool seen[OP_COUNT] = { false };
+
+    (void)state;
+    for (int i = 0; i < CASES; i++)
+        seen[cases[i].op] = true;
+    for (int op = 0; op < OP_COUNT; op++) {
+        assert_non_null(op_defs[op].name);
+        if (!op_defs[op].backward) {
+            assert_int_equal(op_defs[op].max_in, 0); /* nothing to differentiate by */
+            continue;
+        }
+        if (!seen[op])
+            fail_msg("op \"%s\" has no gradient case", op_defs[op].name);
+    }
+}
+
+/* Whatever else is frozen: fewer values are kept for backward then, and none that it reads. */
+static void one_input_alone_gets_the_same_gradient(void **state)
+{
+    (void)state;
+    for (int k = 0; k < CASES; k++) {
+        rig_open(&rig, &cases[k], DT_F32, -1);
+        rig_loss(&rig);
+        graph_backward(rig.g, 0.5f);
+        for (int i = 0; i < case_inputs(&cases[k]); i++) {
+            if (!rig.in[i].grad)
+                continue;
+            rig_open(&other, &cases[k], DT_F32, i);
+            rig_loss(&other);
+            graph_backward(other.g, 0.5f);
+            if (memcmp(rig.in[i].grad, other.in[i].grad, (size_t)rig.elems[i] * sizeof(float)))
+                fail_msg("%s: input %d alone gets another gradient", cases[k].name, i);
+            rig_close(&other);
+        }
+        rig_close(&rig);
+    }
+}
+
+static double largest_gradient(const struct rig *r, int i)
+{
+    double most = 0;
+
+    for (int64_t j = 0; j < r->elems[i]; j++)
+        most = fmax(most, fabs(rig_added(r, i, j)));
+    return most;
+}
+
+static void bf16_activations_stay_close_to_f32(void **state)
+{
+    (void)state;
+    for (int k = 0; k < CASES; k++) {
+        double scale = 0;
+
+        rig_open(&rig, &cases[k], DT_F32, -1);
+        rig_open(&other, &cases[k], DT_BF16, -1);
+        rig_loss(&rig);
+        rig_loss(&other);
+        graph_backward(rig.g, 1.0f);
+        graph_backward(other.g, 1.0f);
+        for (int64_t j = 0; rig.proj.data && j < tensor_elems(rig.out); j++)
+            scale += fabs((double)((const float *)rig.out->data)[j]);
+        if (!(fabs(rig.loss - other.loss) <= 0.02 * fmax(scale, fabs(rig.loss))))
+            fail_msg("%s: bf16 gives %g, f32 %g", cases[k].name, other.loss, rig.loss);
+        for (int i = 0; i < case_inputs(&cases[k]); i++) {
+            const double most = rig.in[i].grad ? largest_gradient(&rig, i) : 0;
+
+            for (int64_t j = 0; rig.in[i].grad && j < rig.elems[i]; j++)
+                if (!(fabs(rig_added(&rig, i, j) - rig_added(&other, i, j)) <= 0.05 * most))
+                    fail_msg("%s: bf16 gradient %d of input %d is %g, f32 %g", cases[k].name,
+                             (int)j, i, rig_added(&other, i, j), rig_added(&rig, i, j));
+        }
+        rig_close(&other);
+        rig_close(&rig);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_op_with_a_gradient_has_a_case),
+        cmocka_unit_test(gradients_match_central_differences),
+        cmocka_unit_test(one_input_alone_gets_the_same_gradient),
+        cmocka_unit_test(bf16_activations_stay_close_to_f32),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

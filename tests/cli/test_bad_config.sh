@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# Configs with slips: place, what was found, what is wanted; what later versions bring is refused by
+# name and accepted at the value that means off. Always exit 2, never a folder.
+. "$(dirname "$0")/tiny.sh"
+
+slip() { # slip PATTERN KEY=VALUE...
+    local pattern=$1 args=()
+    shift
+    for s in "$@"; do args+=(-s "$s"); done
+    want 2 "$pattern" train c.yaml "${args[@]}" -o new
+    check "a refused config leaves no output" test ! -e new
+}
+fine() { # fine KEY=VALUE...: accepted, and changes nothing
+    local args=()
+    for s in "$@"; do args+=(-s "$s"); done
+    want 0 . train c.yaml "${args[@]}" -o fine --force
+    check "$* changes nothing" cmp fine/adapter_model.safetensors run/adapter_model.safetensors
+}
+want 0 . train c.yaml
+
+# nearest names, and the spellings of other tools
+slip '"?optim.lrr"?.*"?lr"?' optim.lrr=1
+slip 'train.bach_size.*batch_size' train.bach_size=1
+slip 'adpater.*adapter' adpater=1
+slip 'adapter.lora_alfa.*lora_alpha' adapter.lora_alfa=1
+slip 'optim.lr' learning_rate=1
+slip 'train.batch_size' micro_batch_size=1
+slip 'train.batch_size' train.per_device_train_batch_size=1
+slip 'data.max_length' sequence_len=1
+slip 'data.max_length' data.max_seq_length=1
+slip 'train.epochs' num_epochs=1
+slip 'train.epochs' num_train_epochs=1
+slip 'train.steps' max_steps=1
+slip 'train.steps' iters=1
+slip 'train.gradient_accumulation' gradient_accumulation_steps=1
+slip 'data.packing' sample_packing=true
+slip 'output' output_dir=x
+slip 'base' base_model=x
+slip 'optim.warmup' warmup_ratio=0.1
+slip 'optim.schedule' lr_scheduler_type=cosine
+slip 'quant' load_in_4bit=true
+
+# types and ranges
+slip 'optim.lr.*fast' optim.lr=fast
+slip 'optim.lr' optim.lr=-1
+slip 'optim.lr' optim.lr=.nan
+slip 'optim.lr' optim.lr=.inf
+slip 'train.steps' train.steps=1.5
+slip 'train.steps' train.steps=-1
+slip 'train.steps' train.steps=1e400
+slip 'train.batch_size' train.batch_size=0
+slip 'train.batch_size' train.batch_size=99999999999999999999
+slip 'train.seed' train.seed=-1
+slip 'data.packing' data.packing=maybe
+slip 'optim.schedule.*cosine' optim.schedule=cosin
+slip 'optim.betas' 'optim.betas=[0.9]'
+slip 'optim.betas' 'optim.betas=[0.9, 1]'
+slip 'optim.warmup' optim.warmup=2.5
+slip 'optim.min_lr' optim.min_lr=1
+slip 'train.memory' train.memory=lots
+slip 'train.memory: .*not enough' train.memory=1KiB
+slip 'adapter.r' adapter.r=0
+slip 'adapter.lora_dropout' adapter.lora_dropout=1.5
+slip 'adapter.target_modules matches no module' 'adapter.target_modules=[fc9]'
+want 0 'fc9.*matches no module' train c.yaml -s 'adapter.target_modules=[q_proj, fc9]' -o part
+slip 'adapter.target_modules' 'adapter.target_modules=[]'
+slip 'adapter' adapter=lora
+slip 'data.train' data.train=null
+slip 'data.train' data.train=5
+slip 'epochs' train.epochs=1
+slip 'eval_every' train.eval_every=2 data.valid=null
+slip 'quant' quant=nf5
+slip 'block' 'quant={type: nf4, block: 63}'
+slip 'device' device=gpu
+slip 'KEY=VALUE' optim.lr
+slip '-s optim' 'optim=[1'
+slip 'adapter.base_model_name_or_path' base_name=a adapter.base_model_name_or_path=b
+
+# what later versions bring
+slip 'adapter.method.*dora' adapter.method=dora
+slip 'adapter.use_dora' adapter.use_dora=true
+slip 'adapter.method' adapter.method=prompt
+slip 'int8' quant=int8
+slip 'cuda.*not supported' device=cuda
+slip 'cuda.*not supported' device=cuda:1
+slip 'optim.state.*8bit' optim.state=8bit
+slip 'optim.paged' 'optim.paged={budget: 256MiB}'
+slip 'train.save_every' train.save_every=10
+slip 'train.save_every' train.save_every=auto
+slip 'train.keep_last' train.keep_last=5
+slip 'data.template' data.template=chatml
+slip 'data.train_on.*last' data.train_on=last
+slip 'data.format.*messages' data.format=messages
+slip 'data.format.*sharegpt' data.format=sharegpt
+slip 'data.valid' data.valid=0.1
+slip 'data.valid' data.valid=200
+slip 'weight' 'data.train=[{path: train.jsonl, weight: 2}]'
+slip 'adapter.init_lora_weights' adapter.init_lora_weights=pissa
+slip 'adapter.bias' adapter.bias=all
+slip 'adapter.modules_to_save' 'adapter.modules_to_save=[lm_head]'
+want 2 'device.*cuda.*not supported' train c.yaml --device cuda -o new
+want 2 'cuda.*not supported' eval --base base --data valid.jsonl --device cuda:0
+want 2 'resume' train c.yaml --resume -o new
+want 2 'resume' train c.yaml --resume auto -o new
+want 2 'allow-changed' train c.yaml --allow-changed optim.lr -o new
+want 2 'audit' merge --base base --adapter run -o m --audit f
+for verb in export combine unmerge verify doctor estimate log serve; do
+    want 2 "$verb is not in this version" $verb
+done
+fine optim.state=f32 optim.paged=off train.save_every=0 train.keep_last=2 data.template=auto \
+    data.train_on=all data.format=completion adapter.use_dora=false adapter.bias=none \
+    adapter.modules_to_save=null adapter.init_lora_weights=true device=cpu \
+    'data.train=[{path: train.jsonl, weight: 1}]'
+fine 'adapter.megatron_core=megatron.core' adapter.loftq_config={} 'adapter.runtime_config=null' quant=nf4
+sed 's/r: 4/r: 4, new_key: null/' c.yaml >new.yaml
+want 0 'note.*new_key' train new.yaml -o noted
+slip 'new_key' adapter.new_key=1
+
+# PEFT's own file, pasted
+{ echo 'base: base'; printf 'adapter: '; cat run/adapter_config.json; sed -n '3,$p' c.yaml; } >pasted.yaml
+want 0 . train pasted.yaml -o pasted
+check "adapter_config.json as adapter: changes nothing" cmp pasted/adapter_model.safetensors run/adapter_model.safetensors
+
+# the file itself
+file() { # file CODE PATTERN TEXT
+    printf '%b' "$3" >bad.yaml
+    want "$1" "$2" train bad.yaml -o new
+}
+file 2 'bad.yaml' ''
+file 2 'bad.yaml' '[1, 2]'
+file '[23]' 'bad.yaml:2' 'base: b\n  adapter: {'
+file '[23]' 'bad.yaml:2.*base' 'base: b\nbase: c\n'
+file '[23]' 'bad.yaml' '\xff\xfe'
+file '[23]' 'bad.yaml' 'a: &x [*x]'
+file '[23]' 'bad.yaml' "a: &a [1,1]\nb: &b [*a,*a]\nc: &c [*b,*b]\nd: &d [*c,*c]\ne: &e [*d,*d]\n"
+file '[23]' 'bad.yaml' "$(printf '[%.0s' $(seq 3000))"
+file 2 'bad.yaml:4: .*data.max_lenght.*max_length' 'base: b\nadapter: {method: lora, r: 4}\ndata:\n  max_lenght: 5\n'
+want 3 'none.yaml' train none.yaml
+want 3 'base' train base
+finish

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Ctrl-C and SIGTERM: the step is finished, the adapter saved, the way on told; a second one ends.
+. "$(dirname "$0")/tiny.sh"
+records 400 >train.jsonl
+
+# start ARGS...: a run in the background that has begun its steps; its number in $pid
+start() {
+    # a shell without job control makes its children ignore SIGINT: set it back
+    env --default-signal=INT "$graft" train c.yaml -s train.steps=1000000 "$@" >out 2>err </dev/null &
+    pid=$!
+    for _ in $(seq 200); do
+        grep -q '"step": 3' running/metrics.jsonl 2>/dev/null && return
+        sleep 0.05
+    done
+    complain "the run does not begin" "$(cat err)"
+}
+ends() { # ends CODE PATTERN
+    wait "$pid"
+    rc=$?
+    judge "$1" "$2" "train, stopped"
+}
+env --default-signal=INT true 2>/dev/null || { echo "env has no --default-signal"; exit 77; }
+
+for signal in INT:130 TERM:143; do
+    rm -rf running
+    start -o running
+    kill -"${signal%:*}" "$pid"
+    ends "${signal#*:}" 'stopped after step [0-9]+ of 1000000; the adapter is in .*running.*init_from'
+    check "the way on is told" grep -q 'go on:  graft train c.yaml -s adapter.init_from=.*running -s train.epochs=null -s train.steps=99[0-9]* -o .*running-2' err
+    check "the result says interrupted" grep -q '"status": "interrupted"' running/result.json
+    check "nothing on stdout" test ! -s out
+    check "no part of a file is left" test -z "$(find running -name '*.tmp*' -o -name '*.lock')"
+    want 0 '' eval --base base --adapter running --data valid.jsonl
+    steps=$(grep -c '"lr"' running/metrics.jsonl)
+    check "steps agree" grep -q "\"steps\": $steps," running/result.json
+done
+want 0 'finished after 2 steps' train c.yaml -s adapter.init_from=running -s train.epochs=null -s train.steps=2 -o running-2
+want 2 'holds a run already' train c.yaml -o running
+
+# twice: at once, and what is there stays usable
+rm -rf running
+start -o running
+kill -STOP "$pid"; kill -TERM "$pid"; kill -TERM "$pid"; kill -CONT "$pid"
+wait "$pid"
+rc=$?
+check "a second signal ends the program ($rc)" test "$rc" = 143
+rm -rf running
+start -o running
+kill -KILL "$pid"; wait "$pid" 2>/dev/null
+check "a killed run leaves no adapter that is half" test ! -e running/adapter_model.safetensors
+want 2 'holds a run already' train c.yaml -o running
+want 0 . train c.yaml -o running --force
+
+# generate has nothing to save
+for i in $(seq 20); do printf '{"prompt": "%d"}\n' "$i"; done >prompts.jsonl
+env --default-signal=PIPE "$graft" generate --base base --prompts prompts.jsonl -n 20 --json 2>err | head -1 >out
+check "a closed pipe ends it without a word" test ! -s err
+check "what was read is a line" json_lines out
+wait
+finish

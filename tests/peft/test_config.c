@@ -1,0 +1,343 @@
+/* Adapter configs: PEFT's keys in, PEFT's file out. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <unistd.h>
+
+#include "core/file.h"
+#include "peft/config.h"
+
+static struct graft_err err;
+static struct arena mem;
+static char dir[64];
+static char said[512]; /* the last note */
+
+static void where(const struct schema_source *src, const char *path, struct strbuf *out)
+{
+    (void)src;
+    (void)path;
+    strbuf_puts(out, "c.yaml:7");
+}
+static const struct schema_source source = { where, NULL };
+
+static void note(void *user, const char *msg)
+{
+    (void)user;
+    snprintf(said, sizeof said, "%s", msg);
+}
+
+/* `text`: JSON with ' for ". */
+static json_t *parse(const char *text)
+{
+    char *copy = strdup(text);
+    json_t *v = NULL;
+
+    for (char *p = copy; *p; p++)
+        if (*p == '\'')
+            *p = '"';
+    if (json_read("test", copy, strlen(copy), &v, &err))
+        fail_msg("%s", err.msg);
+    free(copy);
+    return v;
+}
+
+static enum graft_status read_map(const char *text, struct adapter_config *out)
+{
+    json_t *map = parse(text);
+    enum graft_status st;
+
+    memset(&err, 0, sizeof err);
+    said[0] = '\0';
+    st = adapter_config_parse(map, &source, out, &mem, &err);
+    json_decref(map);
+    return st;
+}
+
+static struct adapter_config takes(const char *text)
+{
+    struct adapter_config c;
+
+    if (read_map(text, &c))
+        fail_msg("%s", err.msg);
+    return c;
+}
+
+static void refuses(const char *text, const char *message)
+{
+    struct adapter_config c;
+
+    assert_int_equal(read_map(text, &c), GRAFT_EARG);
+    assert_string_equal(err.msg, message);
+}
+
+static void write_file(const char *text)
+{
+    json_t *map = parse(text);
+    struct strbuf s = STRBUF_INIT;
+
+    json_write(&s, map);
+    assert_int_equal(file_write("adapter_config.json", s.buf, s.len, &err), GRAFT_OK);
+    strbuf_release(&s);
+    json_decref(map);
+}
+
+static void the_defaults_are_pefts(void **state)
+{
+    struct adapter_config c = takes("{'peft_type': 'LORA'}");
+
+    (void)state;
+    assert_string_equal(c.method, "lora");
+    assert_int_equal(c.r, 8);
+    assert_true(c.lora_alpha == 8 && c.lora_dropout == 0);
+    assert_false(c.use_rslora || c.lora_bias || c.save_bf16);
+    assert_int_equal(c.target_modules.kind, TARGETS_DEFAULT);
+    assert_int_equal(c.exclude_modules.kind, TARGETS_DEFAULT);
+    assert_int_equal(c.init, LORA_INIT_TRUE);
+    assert_int_equal(c.rank_pattern_count + c.alpha_pattern_count + c.layers_to_transform_count, 0);
+    assert_null(c.init_from);
+}
+
+static void every_form_of_targets_is_told_apart(void **state)
+{
+    struct adapter_config c = takes("{'method': 'lora', 'target_modules': ['v', 'q']}");
+
+    (void)state;
+    assert_int_equal(c.target_modules.kind, TARGETS_LIST);
+    assert_int_equal(c.target_modules.count, 2);
+    assert_string_equal(c.target_modules.name[0], "q");
+    c = takes("{'method': 'lora', 'target_modules': 'All-Linear', 'exclude_modules': '.*q'}");
+    assert_int_equal(c.target_modules.kind, TARGETS_ALL_LINEAR);
+    assert_int_equal(c.exclude_modules.kind, TARGETS_REGEX);
+    c = takes("{'method': 'lora', 'target_modules': '.*(q|v)'}");
+    assert_int_equal(c.target_modules.kind, TARGETS_REGEX);
+    assert_string_equal(c.target_modules.name[0], ".*(q|v)");
+    refuses("{'method': 'lora', 'target_modules': []}",
+            "c.yaml:7: adapter.target_modules: found [], want a list of names, one regular "
+            "expression, all-linear, or null");
+    refuses("{'method': 'lora', 'target_modules': ['q', 3]}",
+            "c.yaml:7: adapter.target_modules: found [\"q\", 3], want a list of names, one regular "
+            "expression, all-linear, or null");
+}
+
+static void patterns_keep_their_order(void **state)
+{
+    struct adapter_config c = takes("{'method': 'lora', 'rank_pattern': {'z': 4, 'a': 2, 'm': 9}, "
+                                    "'alpha_pattern': {'q': 2.5}}");
+
+    (void)state;
+    assert_int_equal(c.rank_pattern_count, 3);
+    assert_string_equal(c.rank_pattern[0].regex, "z");
+    assert_string_equal(c.rank_pattern[1].regex, "a");
+    assert_true(c.rank_pattern[2].value == 9 && c.alpha_pattern[0].value == 2.5);
+    refuses("{'method': 'lora', 'rank_pattern': {'z': 0}}",
+            "c.yaml:7: adapter.rank_pattern: \"z\" has no rank from 1");
+    refuses("{'method': 'lora', 'rank_pattern': [1]}",
+            "c.yaml:7: adapter.rank_pattern: found [1], want a map of regular expressions to ranks "
+            "from 1");
+}
+
+static void layers_are_one_or_several(void **state)
+{
+    struct adapter_config c = takes("{'method': 'lora', 'layers_to_transform': 3}");
+
+    (void)state;
+    assert_int_equal(c.layers_to_transform_count, 1);
+    assert_int_equal(c.layers_to_transform[0], 3);
+    c = takes("{'method': 'lora', 'layers_to_transform': [1, 2], 'layers_pattern': ['h', 'l']}");
+    assert_int_equal(c.layers_to_transform_count, 2);
+    assert_int_equal(c.layers_pattern_count, 2);
+    refuses("{'method': 'lora', 'layers_to_transform': [-1]}",
+            "c.yaml:7: adapter.layers_to_transform: found [-1], want a layer number from 0, a list "
+            "of them, or null");
+    refuses("{'method': 'lora', 'layers_pattern': 'h'}",
+            "c.yaml:7: adapter.layers_pattern: needs layers_to_transform beside it");
+    refuses("{'method': 'lora', 'layers_to_transform': 1, 'target_modules': '.*'}",
+            "c.yaml:7: adapter.layers_to_transform: cannot stand beside a regular expression in "
+            "target_modules, which may name the layers itself");
+}
+
+static void methods_are_named_by_either_key(void **state)
+{
+    (void)state;
+    refuses("{}", "c.yaml:7: adapter.method: missing, want lora");
+    refuses("{'method': 'dora'}", "c.yaml:7: adapter.method: \"dora\" is not supported in this "
+                                  "version, only \"lora\" is");
+    refuses("{'peft_type': 'IA3'}", "c.yaml:7: adapter.peft_type: \"IA3\" is not supported in this "
+                                    "version, only \"LORA\" is");
+    refuses("{'peft_type': 'LORA', 'use_dora': true}",
+            "c.yaml:7: adapter.use_dora: true is the method dora, which is not supported in this "
+            "version");
+    refuses("{'method': 'loraa'}",
+            "c.yaml:7: adapter.method: found \"loraa\", did you mean \"lora\"?");
+    refuses("{'peft_type': 'VERA'}",
+            "c.yaml:7: adapter.peft_type: \"VERA\" is not supported, only \"LORA\" is");
+}
+
+static void keys_without_effect_pass_only_at_their_no_op_value(void **state)
+{
+    (void)state;
+    takes("{'method': 'lora', 'bias': 'none', 'fan_in_fan_out': false, 'modules_to_save': [], "
+          "'eva_config': null, 'megatron_core': 'megatron.core', 'qalora_group_size': 16, "
+          "'loftq_config': {}, 'use_qalora': false, 'num_virtual_tokens': null, "
+          "'encoder_num_layers': 2, 'peft_version': '0.21.2', 'inference_mode': true, "
+          "'task_type': 'CAUSAL_LM', 'auto_mapping': {'parent_library': 'x'}}");
+    refuses("{'method': 'lora', 'bias': 'all'}",
+            "c.yaml:7: adapter.bias: \"all\" is not supported in this version, only \"none\" is");
+    refuses(
+        "{'method': 'lora', 'modules_to_save': ['lm_head']}",
+        "c.yaml:7: adapter.modules_to_save: [\"lm_head\"] is not supported in this version, only "
+        "null is");
+    refuses("{'method': 'lora', 'num_virtual_tokens': 8}",
+            "c.yaml:7: adapter.num_virtual_tokens: lora has no use for it, it belongs to prompt, "
+            "ptuning and prefix");
+    refuses(
+        "{'method': 'lora', 'init_lora_weights': 'pissa_niter_4'}",
+        "c.yaml:7: adapter.init_lora_weights: \"pissa_niter_4\" is not supported in this version, "
+        "true, false or gaussian is");
+    refuses("{'method': 'lora', 'lora_bias': true, 'init_lora_weights': 'gaussian'}",
+            "c.yaml:7: adapter.lora_bias: true does not go with init_lora_weights gaussian");
+    refuses("{'method': 'lora', 'lora_dropout': 1}",
+            "c.yaml:7: adapter.lora_dropout: found 1, want a number below 1");
+}
+
+static void unknown_keys_that_ask_for_nothing_are_noted(void **state)
+{
+    (void)state;
+    takes("{'method': 'lora', 'merge_weights': false}");
+    assert_string_equal(said,
+                        "c.yaml:7: unknown key \"adapter.merge_weights\" asks for nothing and "
+                        "is left out");
+    refuses("{'method': 'lora', 'lora_alhpa': 3}",
+            "c.yaml:7: unknown key \"adapter.lora_alhpa\", did you mean \"adapter.lora_alpha\"?");
+}
+
+static void a_file_is_read_strictly(void **state)
+{
+    struct adapter_config c;
+
+    (void)state;
+    write_file("{'peft_type': 'LORA', 'r': 3, 'init_lora_weights': 'orthogonal', "
+               "'base_model_name_or_path': 'x/y'}");
+    assert_int_equal(adapter_config_read(".", &c, &mem, &err), GRAFT_OK);
+    assert_int_equal(c.r, 3);
+    assert_string_equal(c.base_model_name_or_path, "x/y");
+    write_file("{'peft_type': 'LORA', 'r': 0}");
+    assert_int_equal(adapter_config_read(".", &c, &mem, &err), GRAFT_EFORMAT);
+    assert_string_equal(err.msg,
+                        "./adapter_config.json: r: found 0, want a whole number from 1 to 1048576");
+    write_file("{'fine_tune_type': 'lora', 'lora_parameters': {'rank': 8}}");
+    assert_int_equal(adapter_config_read(".", &c, &mem, &err), GRAFT_EFORMAT);
+    assert_string_equal(err.msg,
+                        "./adapter_config.json: an adapter of mlx-lm, not of PEFT's format");
+    write_file("[1]");
+    assert_int_equal(adapter_config_read(".", &c, &mem, &err), GRAFT_EFORMAT);
+    assert_int_equal(adapter_config_read("none", &c, &mem, &err), GRAFT_EIO);
+}
+
+static void init_from_lends_what_is_left_out(void **state)
+{
+    struct adapter_config c;
+
+    (void)state;
+    write_file("{'peft_type': 'LORA', 'r': 3, 'lora_alpha': 20, 'lora_dropout': 0.5, "
+               "'target_modules': ['v', 'q'], 'base_model_name_or_path': 'x', 'revision': 'r', "
+               "'task_type': 'CAUSAL_LM', 'inference_mode': true, 'rank_pattern': {'v': 2}}");
+    c = takes(
+        "{'init_from': '.', 'lora_alpha': 20.0, 'target_modules': ['q', 'v'], 'lora_dropout': 0}");
+    assert_string_equal(c.method, "lora");
+    assert_int_equal(c.r, 3);
+    assert_true(c.lora_alpha == 20 && c.lora_dropout == 0);
+    assert_int_equal(c.rank_pattern_count, 1);
+    assert_null(c.base_model_name_or_path);
+    assert_int_equal(c.init_from[0], '/');
+    takes("{'init_from': '.', 'method': 'lora', 'target_modules': 'all-linear', "
+          "'base_model_name_or_path': 'other'}");
+    assert_int_equal(read_map("{'init_from': '.', 'r': 4}", &c), GRAFT_EARG);
+    assert_non_null(strstr(err.msg, "c.yaml:7: adapter.r: 4, but the adapter in /"));
+    assert_non_null(strstr(err.msg, " has 3"));
+    assert_int_equal(read_map("{'init_from': 'none'}", &c), GRAFT_EIO);
+    assert_non_null(strstr(err.msg, "adapter.init_from: "));
+}
+
+static void the_file_written_has_pefts_form(void **state)
+{
+    static const char *const target[] = { "k", "q" };
+    struct adapter_config c = takes("{'method': 'lora', 'r': 4, 'lora_alpha': 8, 'target_modules': "
+                                    "'all-linear', 'rank_pattern': {'z': 4, 'a': 2}}");
+    struct strbuf s = STRBUF_INIT, want = STRBUF_INIT;
+
+    (void)state;
+    c.base_model_name_or_path = "x/y";
+    assert_int_equal(adapter_config_write(&c, target, 2, &s, &err), GRAFT_OK);
+    assert_int_equal(file_read(GRAFT_GOLDEN "/adapter_config.json", 1 << 16, &want, &err),
+                     GRAFT_OK);
+    assert_string_equal(strbuf_str(&s), strbuf_str(&want));
+    strbuf_release(&s);
+    strbuf_release(&want);
+}
+
+static void what_is_written_reads_back(void **state)
+{
+    struct adapter_config c =
+        takes("{'method': 'lora', 'r': 4, 'lora_alpha': 2.5, 'use_rslora': true, "
+              "'target_modules': ['q', 'v'], 'exclude_modules': '.*9.*', "
+              "'rank_pattern': {'z': 4, 'a': 2}, 'layers_to_transform': [1, 0], "
+              "'layers_pattern': 'h', 'lora_bias': true}");
+    struct adapter_config back;
+    struct strbuf s = STRBUF_INIT;
+    json_t *a, *b;
+
+    (void)state;
+    assert_int_equal(adapter_config_write(&c, NULL, 0, &s, &err), GRAFT_OK);
+    assert_int_equal(file_write("adapter_config.json", s.buf, s.len, &err), GRAFT_OK);
+    if (adapter_config_read(".", &back, &mem, &err))
+        fail_msg("%s", err.msg);
+    a = adapter_config_json(&c);
+    b = adapter_config_json(&back);
+    assert_true(json_equal(a, b));
+    assert_string_equal(back.rank_pattern[0].regex, "z");
+    json_decref(a);
+    json_decref(b);
+    strbuf_release(&s);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    graft_note_sink(note, NULL);
+    snprintf(dir, sizeof dir, "/tmp/graft-adapter-XXXXXX");
+    return mkdtemp(dir) && !chdir(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    arena_release(&mem);
+    unlink("adapter_config.json");
+    return chdir("/") || rmdir(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_defaults_are_pefts),
+        cmocka_unit_test(every_form_of_targets_is_told_apart),
+        cmocka_unit_test(patterns_keep_their_order),
+        cmocka_unit_test(layers_are_one_or_several),
+        cmocka_unit_test(methods_are_named_by_either_key),
+        cmocka_unit_test(keys_without_effect_pass_only_at_their_no_op_value),
+        cmocka_unit_test(unknown_keys_that_ask_for_nothing_are_noted),
+        cmocka_unit_test(a_file_is_read_strictly),
+        cmocka_unit_test(init_from_lends_what_is_left_out),
+        cmocka_unit_test(the_file_written_has_pefts_form),
+        cmocka_unit_test(what_is_written_reads_back),
+    };
+
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

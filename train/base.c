@@ -1,0 +1,166 @@
+#include "train/base.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct weight_choice resolve(const struct checkpoint *ck, const struct quant_config *q,
+                                    bool quantise_floats)
+{
+    struct weight_choice c = { WEIGHTS_KEEP, q->spec };
+
+    if (q->mode == QUANT_NONE)
+        c.mode = WEIGHTS_FLOATS;
+    else if (q->mode == QUANT_TYPE || (quantise_floats && checkpoint_is_float(ck)))
+        c.mode = WEIGHTS_CODES;
+    return c;
+}
+
+enum graft_status base_open(const char *path, const struct quant_config *quant,
+                            bool quantise_floats, struct base *out, struct graft_err *err)
+{
+    struct weight_choice choice;
+    enum graft_status st;
+
+    memset(out, 0, sizeof *out);
+    GRAFT_TRY(checkpoint_open(path, true, &out->ck, err));
+    choice = resolve(&out->ck, quant, quantise_floats);
+    st = model_load(&out->ck, &choice, &out->model, err);
+    if (!st)
+        st = text_open(path, &out->text, err);
+    if (st)
+        base_release(out);
+    return st;
+}
+
+void base_release(struct base *b)
+{
+    text_release(&b->text);
+    model_free(b->model);
+    checkpoint_release(&b->ck);
+    memset(b, 0, sizeof *b);
+}
+
+json_t *base_quant_json(const struct base *b)
+{
+    const struct qmat *w = &b->model->layer[0].linear[LIN_Q].w;
+
+    if (qtypes[w->type].is_float)
+        return json_string("none");
+    if (w->type != QT_NF4 && w->type != QT_FP4)
+        return json_string("auto");
+    return json_pack("{s:s, s:i, s:b}", "type", qtypes[w->type].name, "block", w->block, "double",
+                     w->absmax8 != NULL);
+}
+
+/* Index of the first value of the tensor that is no number, -1: all are. */
+static int64_t first_not_finite(const struct qmat *w, float *value)
+{
+    enum { STEP = 4096 }; /* a whole number of blocks of every format */
+    float x[STEP];
+
+    for (int64_t i = 0, n = qmat_elems(w); i < n; i += STEP) {
+        const int64_t count = n - i < STEP ? n - i : STEP;
+
+        qmat_decode(w, i, count, x);
+        for (int64_t k = 0; k < count; k++)
+            if (!isfinite(x[k])) {
+                *value = x[k];
+                return i + k;
+            }
+    }
+    return -1;
+}
+
+bool base_not_finite(const struct base *b, struct strbuf *out)
+{
+    struct arena mem = ARENA_INIT;
+    struct model_tensor *t = NULL;
+    int64_t count = 0, at = -1;
+    float value = 0;
+
+    if (model_tensors(b->model, &mem, &t, &count, NULL))
+        count = 0;
+    for (int64_t i = 0; i < count && at < 0; i++) {
+        at = first_not_finite(&t[i].mat, &value);
+        if (at >= 0)
+            strbuf_printf(out, "%s[%lld] is %g", t[i].name, (long long)at, (double)value);
+    }
+    arena_release(&mem);
+    return at >= 0;
+}
+
+enum graft_status net_make(const struct model *m, struct adapter *a, const struct net_opts *opts,
+                           struct net *out, struct graft_err *err)
+{
+    const struct graph_opts g = { opts->max_tokens, opts->max_segments, opts->act, opts->backward };
+    struct net n = { .max_tokens = opts->max_tokens, .max_segments = opts->max_segments };
+    enum graft_status st = graph_new(&g, &n.g, err);
+
+    if (st)
+        return st;
+    n.out = model_record(m, a, n.g, opts->mode);
+    st = graph_error(n.g, err);
+    if (!st)
+        st = graph_plan(n.g, &n.out, 1, opts->budget, &n.plan, err);
+    if (!st && !opts->dry)
+        st = graph_allocate(n.g, opts->shared, err);
+    if (st)
+        net_release(&n);
+    else
+        *out = n;
+    return st;
+}
+
+void net_release(struct net *n)
+{
+    graph_free(n->g);
+    n->g = NULL;
+}
+
+static size_t proc_kib(const char *file, const char *key)
+{
+    char line[256];
+    unsigned long long kib = 0;
+    FILE *f = fopen(file, "re");
+
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, key, strlen(key)))
+            sscanf(line + strlen(key), "%llu", &kib);
+    if (f)
+        fclose(f);
+    return (size_t)kib * 1024;
+}
+
+size_t peak_memory(void)
+{
+    return proc_kib("/proc/self/status", "VmHWM:");
+}
+
+size_t anonymous_memory(void)
+{
+    return proc_kib("/proc/self/status", "RssAnon:");
+}
+
+/* A number from a file of the cgroup, 0 when there is none ("max": no limit). */
+static size_t cgroup_bytes(const char *file)
+{
+    unsigned long long v = 0;
+    FILE *f = fopen(file, "re");
+
+    if (f && fscanf(f, "%llu", &v) != 1)
+        v = 0;
+    if (f)
+        fclose(f);
+    return (size_t)v;
+}
+
+size_t available_memory(void)
+{
+    const size_t free_now = proc_kib("/proc/meminfo", "MemAvailable:");
+    const size_t limit = cgroup_bytes("/sys/fs/cgroup/memory.max");
+    const size_t used = cgroup_bytes("/sys/fs/cgroup/memory.current");
+    const size_t left = limit > used ? limit - used : 0;
+
+    return limit && left < free_now ? left : free_now;
+}

@@ -1,0 +1,112 @@
+#include "train/facts.h"
+
+#include <string.h>
+
+#include "core/file.h"
+
+enum graft_status facts_write(const char *dir, const struct facts *f, json_t *quant,
+                              struct graft_err *err)
+{
+    json_t *o = json_pack("{s:i, s:{s:s, s:s}, s:O, s:s, s:I, s:n, s:s}", "format_version",
+                          FACTS_VERSION, "base", "path", f->base_path, "hash", f->base_hash,
+                          "quant", quant, "compute", compute_names[f->compute], "max_length",
+                          (json_int_t)f->max_length, "template", "graft_version", graft_version());
+    struct strbuf text = STRBUF_INIT, path = STRBUF_INIT;
+    enum graft_status st;
+
+    if (!o)
+        return graft_fail_nomem(err, "graft.json", 1024);
+    json_write_pretty(&text, o);
+    path_join(&path, dir, "graft.json");
+    st = file_write(strbuf_str(&path), strbuf_str(&text), text.len, err);
+    strbuf_release(&path);
+    strbuf_release(&text);
+    json_decref(o);
+    return st;
+}
+
+static enum graft_status parse_quant(const char *path, const json_t *v, struct facts *f,
+                                     struct graft_err *err)
+{
+    struct strbuf text = STRBUF_INIT;
+    enum graft_status st;
+
+    if (!v)
+        return GRAFT_OK;
+    if (json_is_string(v))
+        strbuf_puts(&text, json_string_value(v));
+    else
+        json_write(&text, v);
+    st = quant_config_parse(strbuf_str(&text), &f->quant, err);
+    f->has_quant = !st;
+    strbuf_release(&text);
+    return st ? graft_fail_in(err, GRAFT_EFORMAT, "%s", path) : GRAFT_OK;
+}
+
+static enum graft_status parse(const char *path, const json_t *o, struct facts *f,
+                               struct graft_err *err)
+{
+    const json_t *base = json_object_get(o, "base");
+    const char *hash = json_string_value(json_object_get(base, "hash"));
+    const char *base_path = json_string_value(json_object_get(base, "path"));
+    const char *compute = json_string_value(json_object_get(o, "compute"));
+    const json_int_t version = json_integer_value(json_object_get(o, "format_version"));
+
+    if (version < 1 || version > FACTS_VERSION)
+        return graft_fail(err, GRAFT_EFORMAT, "%s: format_version is %lld, this build reads %d",
+                          path, (long long)version, FACTS_VERSION);
+    f->known = true;
+    if (hash)
+        memcpy(f->base_hash, hash, strnlen(hash, 16));
+    f->base_path = base_path ? arena_strdup(&f->mem, base_path) : NULL;
+    for (int i = 0; compute && compute_names[i]; i++)
+        if (!strcmp(compute, compute_names[i]))
+            f->compute = i;
+    f->max_length = json_integer_value(json_object_get(o, "max_length"));
+    return parse_quant(path, json_object_get(o, "quant"), f, err);
+}
+
+enum graft_status facts_read(const char *dir, struct facts *out, struct graft_err *err)
+{
+    struct strbuf path = STRBUF_INIT;
+    struct facts f = { 0 };
+    json_t *o = NULL;
+    enum graft_status st = GRAFT_OK;
+
+    path_join(&path, dir, "graft.json");
+    if (path.failed)
+        st = graft_fail_nomem(err, "graft.json", strlen(dir));
+    else if (file_exists(strbuf_str(&path))) {
+        st = json_read_file(strbuf_str(&path), &o, err);
+        if (!st)
+            st = parse(strbuf_str(&path), o, &f, err);
+        json_decref(o);
+    }
+    strbuf_release(&path);
+    if (st)
+        facts_release(&f);
+    else
+        *out = f;
+    return st;
+}
+
+void facts_release(struct facts *f)
+{
+    arena_release(&f->mem);
+    f->base_path = NULL;
+}
+
+void facts_compare(const char *who, const struct facts *f, const char *base_name,
+                   const struct checkpoint *ck)
+{
+    const char *name = ck->config.name;
+
+    if (f->known && strcmp(f->base_hash, ck->hash) != 0)
+        graft_note("adapter %s was trained over another base (%s, hash %s; this one is %s); shapes "
+                   "are checked, meaning cannot be",
+                   who, f->base_path ? f->base_path : "?", f->base_hash, ck->hash);
+    else if (!f->known && base_name && name && *name && strcmp(base_name, name) != 0)
+        graft_note("adapter %s was trained over \"%s\", this base calls itself \"%s\"; shapes are "
+                   "checked, meaning cannot be",
+                   who, base_name, name);
+}

@@ -1,0 +1,33 @@
+/* train/facts.h - graft.json: what an adapter was trained over, which PEFT's config cannot hold. */
+#ifndef TRAIN_FACTS_H
+#define TRAIN_FACTS_H
+
+#include "models/checkpoint.h"
+#include "train/config.h"
+
+enum { FACTS_VERSION = 1 };
+
+struct facts {
+    bool known; /* there was a graft.json */
+    char base_hash[17];
+    const char *base_path;     /* where the base was */
+    struct quant_config quant; /* mode AUTO: blocks of the base's own file */
+    bool has_quant;
+    int compute;        /* enum compute_type */
+    int64_t max_length; /* 0: not said */
+    struct arena mem;
+};
+
+/* Write DIR/graft.json. `quant` is borrowed (base_quant_json). */
+enum graft_status facts_write(const char *dir, const struct facts *f, json_t *quant,
+                              struct graft_err *err);
+/* Read DIR/graft.json; a folder without one gives known = false. EFORMAT: malformed or too new. */
+enum graft_status facts_read(const char *dir, struct facts *out, struct graft_err *err);
+void facts_release(struct facts *f);
+
+/* A note when the adapter `who` was made over another base than `ck`, as far as its hash or, where
+ * it has none, the name `base_name` in its config (NULL: not said) can tell. */
+void facts_compare(const char *who, const struct facts *f, const char *base_name,
+                   const struct checkpoint *ck);
+
+#endif

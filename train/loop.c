@@ -1,0 +1,416 @@
+/* The training loop, to be read from the top: steps of forward and backward passes, clip, update;
+ * evaluation; saving; the reasons to stop. Nothing in a step allocates. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/file.h"
+#include "train/facts.h"
+#include "train/output.h"
+#include "train/setup.h"
+
+struct loop {
+    struct run *r;
+    struct output out;
+    struct run_result result;
+    int64_t pass;      /* forward passes so far: the random stream of dropout */
+    float *good;       /* all trained values as they were before the last update */
+    int64_t good_step; /* updates they have seen: the loss of the step behind that was a number */
+    double train_seconds;
+    int64_t train_tokens;
+};
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Passes [first, end) of the epoch that step i (from 0) takes. */
+static void passes_of_step(const struct run *r, int64_t i, int64_t *epoch, int64_t *first,
+                           int64_t *end)
+{
+    const int64_t g = r->config->train.gradient_accumulation, all = loader_passes(r->loader);
+
+    *epoch = i / r->steps_per_epoch;
+    *first = i % r->steps_per_epoch * g;
+    *end = *first + g < all ? *first + g : all;
+}
+
+/* The loss is a mean over all target tokens of the step, so they are counted before the first pass.
+ */
+static enum graft_status count_targets(struct run *r, int64_t epoch, int64_t first, int64_t end,
+                                       struct step_info *s, struct graft_err *err)
+{
+    struct batch b;
+
+    s->tokens = s->input_tokens = 0;
+    for (int64_t p = first; p < end; p++) {
+        GRAFT_TRY(loader_batch(r->loader, epoch, p, &b, err));
+        s->tokens += b.targets;
+        s->input_tokens += b.n;
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status forward_backward(struct loop *l, int64_t i, struct step_info *s,
+                                          struct graft_err *err)
+{
+    struct run *r = l->r;
+    const uint64_t seed = (uint64_t)r->config->train.seed;
+    int64_t epoch, first, end;
+    double sum = 0;
+
+    passes_of_step(r, i, &epoch, &first, &end);
+    GRAFT_TRY(count_targets(r, epoch, first, end, s, err));
+    grad_clear(r->param, r->adapter->param_count);
+    for (int64_t p = first; p < end; p++) {
+        struct batch b;
+
+        GRAFT_TRY(loader_batch(r->loader, epoch, p, &b, err));
+        const struct graph_input in = {
+            .n = b.n,
+            .id = b.id,
+            .target = b.target,
+            .pos = b.pos,
+            .segments = b.segments,
+            .start = b.start,
+            .training = true,
+            .rng = { seed, RNG_DROPOUT, (uint32_t)l->pass++, 0 },
+        };
+        graph_forward(r->net.g, &in);
+        sum += (double)*(const float *)r->net.out->data;
+        graph_backward(r->net.g, (float)(1.0 / (double)s->tokens));
+    }
+    s->loss = sum / (double)s->tokens;
+    s->epoch = (double)(i + 1) / (double)r->steps_per_epoch;
+    return GRAFT_OK;
+}
+
+static enum graft_status save_adapter(const struct run *r, const char *dir, struct graft_err *err)
+{
+    struct facts f = { .base_path = r->config->base,
+                       .compute = r->config->compute,
+                       .max_length = r->config->data.max_length };
+    json_t *quant = base_quant_json(&r->base);
+    enum graft_status st = dir_make(dir, err);
+
+    memcpy(f.base_hash, r->base.ck.hash, sizeof f.base_hash);
+    if (f.compute == COMPUTE_AUTO)
+        f.compute = COMPUTE_F32;
+    if (!st)
+        st = adapter_save(r->adapter, dir, err);
+    if (!st)
+        st = facts_write(dir, &f, quant, err);
+    if (!st)
+        st = text_copy(r->config->base, &r->base.text, dir, err);
+    json_decref(quant);
+    return st;
+}
+
+static enum graft_status save_in(const struct loop *l, const char *name, struct graft_err *err)
+{
+    struct strbuf dir = STRBUF_INIT;
+    enum graft_status st;
+
+    path_join(&dir, l->out.dir, name);
+    st = save_adapter(l->r, strbuf_str(&dir), err);
+    strbuf_release(&dir);
+    return st;
+}
+
+static enum graft_status log_step(struct loop *l, const struct step_info *s, struct graft_err *err)
+{
+    json_t *o =
+        json_pack("{s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o}", "step", (json_int_t)s->step,
+                  "epoch", json_number(s->epoch), "loss", json_number(s->loss), "lr",
+                  json_number(s->lr), "grad_norm", json_number(s->grad_norm), "tokens",
+                  (json_int_t)s->tokens, "input_tokens", (json_int_t)s->input_tokens, "seconds",
+                  json_number(s->seconds), "tokens_per_second", json_number(s->tokens_per_second));
+    enum graft_status st;
+
+    if (!o)
+        return graft_fail_nomem(err, "metrics.jsonl", 512);
+    st = output_metric(&l->out, o, err);
+    json_decref(o);
+    if (!st && l->r->hooks && l->r->hooks->step)
+        l->r->hooks->step(l->r->hooks->user, s);
+    return st;
+}
+
+/* Where the first value that is no number stands: in the base, else in a gradient. */
+static void blame(const struct run *r, struct strbuf *out)
+{
+    const int bad = grad_not_finite(r->param, r->adapter->param_count);
+
+    if (base_not_finite(&r->base, out))
+        strbuf_puts(out, " in the base");
+    else if (bad >= 0)
+        strbuf_printf(out, "first in the gradient of %s", r->adapter->param[bad]->name);
+    else
+        strbuf_puts(out, "no gradient has one");
+}
+
+/* Copy the trained values aside, or back. */
+static void keep_values(struct loop *l, bool back)
+{
+    float *good = l->good;
+
+    for (int i = 0; i < l->r->adapter->param_count; i++) {
+        const struct optim_param *p = &l->r->param[i];
+
+        memcpy(back ? p->value : good, back ? good : p->value, (size_t)p->count * sizeof *good);
+        good += p->count;
+    }
+}
+
+/* What the last update made of the values gave this loss, so the good ones are those before it. */
+static enum graft_status not_finite(struct loop *l, const struct step_info *s,
+                                    struct graft_err *err)
+{
+    struct strbuf where = STRBUF_INIT;
+    enum graft_status st = GRAFT_OK;
+
+    log_step(l, s, NULL);
+    blame(l->r, &where);
+    if (l->good_step > 0) {
+        keep_values(l, true);
+        st = save_in(l, "last_good", err);
+    }
+    if (!st && l->good_step > 0)
+        st = graft_fail(err, GRAFT_ERUN,
+                        "step %lld: loss %g, gradient norm %g (%s); the adapter of step %lld, the "
+                        "last good one, is in %s/last_good; a lower optim.lr or "
+                        "optim.max_grad_norm may help",
+                        (long long)s->step, s->loss, s->grad_norm, strbuf_str(&where),
+                        (long long)l->good_step, l->out.dir);
+    else if (!st)
+        st = graft_fail(err, GRAFT_ERUN,
+                        "step %lld: loss %g, gradient norm %g (%s); no step before it left a good "
+                        "adapter",
+                        (long long)s->step, s->loss, s->grad_norm, strbuf_str(&where));
+    strbuf_release(&where);
+    return st;
+}
+
+static enum graft_status one_step(struct loop *l, int64_t i, struct graft_err *err)
+{
+    struct run *r = l->r;
+    const double start = now();
+    struct step_info s = { .step = i + 1, .steps = r->steps, .lr = schedule_rate(&r->schedule, i) };
+
+    GRAFT_TRY(forward_backward(l, i, &s, err));
+    s.grad_norm = grad_clip(r->param, r->adapter->param_count, r->config->optim.max_grad_norm);
+    s.seconds = now() - start;
+    if (!isfinite(s.loss) || !isfinite(s.grad_norm))
+        return not_finite(l, &s, err);
+    keep_values(l, false);
+    l->good_step = i;
+    optim_step(r->optim, s.lr);
+    s.seconds = now() - start;
+    s.tokens_per_second = (double)s.input_tokens / s.seconds;
+    l->train_seconds += s.seconds;
+    l->train_tokens += s.input_tokens;
+    l->result.steps = s.step;
+    l->result.loss = s.loss;
+    return log_step(l, &s, err);
+}
+
+static enum graft_status evaluate(struct loop *l, struct graft_err *err)
+{
+    struct run *r = l->r;
+    struct eval_result v;
+    json_t *o;
+    double loss;
+    bool best;
+    enum graft_status st;
+
+    GRAFT_TRY(eval_records(&r->net, r->evaluator, &r->valid, NULL, NULL, &v, err));
+    loss = v.nll / (double)v.tokens;
+    best = l->result.best_step == 0 || loss < l->result.best_loss;
+    l->result.valid_loss = loss;
+    if (best) {
+        l->result.best_step = l->result.steps;
+        l->result.best_loss = loss;
+        if (r->config->train.keep_best)
+            GRAFT_TRY(save_in(l, "best", err));
+    }
+    o = json_pack("{s:I, s:o, s:I}", "step", (json_int_t)l->result.steps, "valid_loss",
+                  json_number(loss), "valid_tokens", (json_int_t)v.tokens);
+    st = o ? output_metric(&l->out, o, err) : graft_fail_nomem(err, "metrics.jsonl", 512);
+    json_decref(o);
+    if (!st && r->hooks && r->hooks->eval)
+        r->hooks->eval(r->hooks->user, l->result.steps, loss, v.tokens, best);
+    return st;
+}
+
+static bool stop_wanted(const struct run *r)
+{
+    return r->hooks && r->hooks->stop && *r->hooks->stop;
+}
+
+static enum graft_status all_steps(struct loop *l, struct graft_err *err)
+{
+    struct run *r = l->r;
+    const int64_t every = r->config->train.eval_every;
+    int64_t evaluated = -1;
+
+    for (int64_t i = 0; i < r->steps && !stop_wanted(r); i++) {
+        GRAFT_TRY(one_step(l, i, err));
+        if (r->has_valid && every && (i + 1) % every == 0) {
+            GRAFT_TRY(evaluate(l, err));
+            evaluated = i + 1;
+        }
+    }
+    if (r->has_valid && evaluated != l->result.steps && !stop_wanted(r))
+        return evaluate(l, err);
+    return GRAFT_OK;
+}
+
+static void config_hash(const struct run_config *c, char hex[65])
+{
+    struct strbuf text = STRBUF_INIT;
+
+    memset(hex, 0, 65);
+    if (!config_to_yaml(c, &text, NULL))
+        sha256_hex(strbuf_str(&text), text.len, hex);
+    strbuf_release(&text);
+}
+
+static enum graft_status write_result(struct loop *l, struct graft_err *err)
+{
+    const struct run_result *s = &l->result;
+    const struct run_config *c = l->r->config;
+    json_t *best = s->best_step ? json_pack("{s:I, s:o}", "step", (json_int_t)s->best_step,
+                                            "valid_loss", json_number(s->best_loss))
+                                : json_null();
+    char hash[65];
+    json_t *o;
+    enum graft_status st;
+
+    config_hash(c, hash);
+    o = json_pack(
+        "{s:s, s:I, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:I, s:s, s:s, s:s, s:s}",
+        "status", s->status, "steps", (json_int_t)s->steps, "loss", json_number(s->loss),
+        "valid_loss", json_number(s->valid_loss), "best", best, "trainable_parameters",
+        (json_int_t)s->trainable, "adapter_bytes", (json_int_t)s->adapter_bytes, "planned_bytes",
+        (json_int_t)s->planned, "peak_bytes", (json_int_t)s->peak, "seconds",
+        json_number(s->seconds), "tokens_per_second", json_number(s->tokens_per_second), "method",
+        c->adapter.method, "seed", (json_int_t)c->train.seed, "version", graft_version(),
+        "config_sha256", hash, "data_sha256", l->r->train.sha256, "base_hash", l->r->base.ck.hash);
+    if (!o)
+        return graft_fail_nomem(err, "result.json", 1024);
+    st = output_json(&l->out, "result.json", o, err);
+    json_decref(o);
+    return st;
+}
+
+static size_t adapter_bytes(const char *dir)
+{
+    struct strbuf path = STRBUF_INIT;
+    struct mapped_file m = { NULL, 0 };
+    size_t size;
+
+    path_join(&path, dir, "adapter_model.safetensors");
+    file_map(strbuf_str(&path), &m, NULL);
+    size = m.size;
+    file_unmap(&m);
+    strbuf_release(&path);
+    return size;
+}
+
+/* The end of a run, good or bad. `st` is what the steps ended with and stays the outcome. */
+static enum graft_status finish(struct loop *l, double start, enum graft_status st,
+                                struct graft_err *err)
+{
+    struct run_result *s = &l->result;
+    const bool stopped = !st && s->steps < l->r->steps;
+    enum graft_status saved = GRAFT_OK;
+
+    s->status = st ? "failed" : stopped ? "interrupted" : "finished";
+    if (!st)
+        saved = save_adapter(l->r, l->out.dir, err);
+    s->adapter_bytes = !st && !saved ? adapter_bytes(l->out.dir) : 0;
+    s->trainable = l->r->adapter->param_elems;
+    s->planned = l->r->memory.total;
+    s->peak = peak_memory();
+    s->seconds = now() - start;
+    s->tokens_per_second = l->train_seconds > 0 ? (double)l->train_tokens / l->train_seconds : 0;
+    if (st) {
+        write_result(l, NULL);
+        return st;
+    }
+    if (!saved)
+        saved = write_result(l, err);
+    if (!saved && stopped)
+        return graft_fail(
+            err, GRAFT_ESTOPPED,
+            "stopped after step %lld of %lld; the adapter is in %s, go on from it with "
+            "adapter.init_from and another output",
+            (long long)s->steps, (long long)l->r->steps, l->out.dir);
+    return saved;
+}
+
+static enum graft_status write_config(struct loop *l, struct graft_err *err)
+{
+    struct strbuf text = STRBUF_INIT;
+    enum graft_status st = config_to_yaml(l->r->config, &text, err);
+
+    if (!st)
+        st = output_text(&l->out, "config.yaml", strbuf_str(&text), text.len, err);
+    strbuf_release(&text);
+    return st;
+}
+
+enum graft_status train_run(const struct run_config *config, bool force,
+                            const struct run_hooks *hooks, struct run_result *out,
+                            struct graft_err *err)
+{
+    const double start = now();
+    struct run r;
+    struct loop l = { .r = &r, .result = { .status = "failed", .loss = NAN, .valid_loss = NAN } };
+    enum graft_status st;
+
+    if (!config->output)
+        return graft_fail(err, GRAFT_EARG,
+                          "no output folder: give 'output' in the config or -o DIR");
+    if (same_place(config->output, config->base) ||
+        (config->adapter.init_from && same_place(config->output, config->adapter.init_from)))
+        return graft_fail(
+            err, GRAFT_EARG, "output %s is also %s, which is read; use another folder with -o DIR",
+            config->output,
+            same_place(config->output, config->base) ? "the base" : "adapter.init_from");
+    /* the output is claimed first: a minute of loading must not end in a refusal */
+    GRAFT_TRY(output_open(config->output, force, &l.out, err));
+    st = run_setup(config, hooks, false, &r, err);
+    if (st) {
+        output_discard(&l.out);
+        return st;
+    }
+    l.good = mem_array((size_t)r.adapter->param_elems, sizeof *l.good);
+    st = l.good ? output_begin(&l.out, err)
+                : graft_fail_nomem(err, "adapter", (size_t)r.adapter->param_elems * 4);
+    if (!st)
+        st = write_config(&l, err);
+    if (!st)
+        st = all_steps(&l, err);
+    st = finish(&l, start, st, err);
+    *out = l.result;
+    mem_free(l.good);
+    run_release(&r);
+    output_close(&l.out);
+    return st;
+}
+
+enum graft_status train_plan(const struct run_config *config, const struct run_hooks *hooks,
+                             struct graft_err *err)
+{
+    struct run r;
+
+    GRAFT_TRY(run_setup(config, hooks, true, &r, err));
+    run_release(&r);
+    return GRAFT_OK;
+}

@@ -1,0 +1,352 @@
+#include "train/merge.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "io/safetensors.h"
+#include "train/output.h"
+
+enum { ROWS_BYTES = 16 << 20 };                /* of f32 rows worked on at once */
+static const int64_t SHARD_BYTES = 5000000000; /* 5 GB, as transformers cuts */
+
+struct merge {
+    const struct merge_opts *opts;
+    struct base base;
+    struct task_list tasks;
+    struct adapter *adapter;
+    struct model_tensor *tensor;
+    int64_t count;
+    enum qtype dtype;
+    bool untied; /* the head changed: it is written beside the embedding it was tied to */
+    struct merge_report report;
+    float *rows;
+    void *coded;
+    int64_t room; /* values that rows and coded hold */
+    struct arena mem;
+};
+
+static const struct model_tensor *tensor_named(const struct merge *m, const char *name)
+{
+    for (int64_t i = 0; i < m->count; i++)
+        if (!strcmp(m->tensor[i].name, name))
+            return &m->tensor[i];
+    return NULL;
+}
+
+static const struct adapter_site *site_of(const struct merge *m, const struct model_tensor *t)
+{
+    return t->slot ? adapter_at(m->adapter, t->slot) : NULL;
+}
+
+/* Rows [first, first + n) of the tensor, merged, as f32 in m->rows. */
+static enum graft_status merged_rows(struct merge *m, const struct model_tensor *t, int64_t first,
+                                     int64_t n, struct graft_err *err)
+{
+    const struct adapter_site *s = site_of(m, t);
+    const int64_t cols = t->mat.cols;
+
+    qmat_decode(&t->mat, first * cols, n * cols, m->rows);
+    if (s && t->is_bias && m->adapter->ops->merge_bias)
+        m->adapter->ops->merge_bias(s, m->rows);
+    else if (s && !t->is_bias)
+        m->adapter->ops->merge_rows(s, first, n, m->rows);
+    for (int64_t i = 0; i < n * cols; i++)
+        if (!isfinite(m->rows[i]))
+            return graft_fail(err, GRAFT_ERUN, "%s: merged value (%lld, %lld) is %g", t->name,
+                              (long long)(first + i / cols), (long long)(i % cols),
+                              (double)m->rows[i]);
+    return GRAFT_OK;
+}
+
+static enum graft_status write_tensor(void *user, const struct safetensors_entry *e,
+                                      struct out_file *f, struct graft_err *err)
+{
+    struct merge *m = user;
+    const struct model_tensor *t = tensor_named(m, e->name);
+    const struct qtype_info *q = &qtypes[e->type];
+    const int64_t cols = t->mat.cols, step = m->room / cols;
+
+    for (int64_t i = 0; i < t->mat.rows; i += step) {
+        const int64_t n = t->mat.rows - i < step ? t->mat.rows - i : step;
+
+        GRAFT_TRY(merged_rows(m, t, i, n, err));
+        for (int64_t k = 0; e->type != QT_F32 && k < n * cols; k++)
+            if (e->type == QT_F16 && fabsf(m->rows[k]) > 65504)
+                return graft_fail(err, GRAFT_ERUN,
+                                  "%s: %g does not fit f16; use --dtype bf16 or f32", t->name,
+                                  (double)m->rows[k]);
+        q->encode(m->coded, m->rows, n * cols);
+        out_file_write(f, m->coded, (size_t)(n * cols) * (size_t)q->block_bytes);
+    }
+    return GRAFT_OK;
+}
+
+static int64_t tensor_bytes(const struct merge *m, const struct model_tensor *t)
+{
+    return qmat_elems(&t->mat) * qtypes[m->dtype].block_bytes;
+}
+
+/* First tensor behind the shard that begins at `first`. */
+static int64_t shard_end(const struct merge *m, int64_t first)
+{
+    int64_t bytes = 0, i = first;
+
+    while (i < m->count && (i == first || bytes + tensor_bytes(m, &m->tensor[i]) <= SHARD_BYTES))
+        bytes += tensor_bytes(m, &m->tensor[i++]);
+    return i;
+}
+
+static void shard_name(char out[64], int shard, int shards)
+{
+    if (shards == 1)
+        strcpy(out, "model.safetensors");
+    else
+        snprintf(out, 64, "model-%05d-of-%05d.safetensors", shard + 1, shards);
+}
+
+static enum graft_status write_shard(struct merge *m, const char *name, int64_t first, int64_t end,
+                                     struct graft_err *err)
+{
+    static const char *const metadata[] = { "format", "pt", NULL };
+    struct safetensors_entry *e = mem_array((size_t)(end - first), sizeof *e);
+    struct strbuf path = STRBUF_INIT;
+    enum graft_status st;
+
+    if (!e)
+        return graft_fail_nomem(err, name, (size_t)(end - first) * sizeof *e);
+    for (int64_t i = first; i < end; i++) {
+        const struct model_tensor *t = &m->tensor[i];
+
+        e[i - first] = (struct safetensors_entry){
+            .name = t->name, .type = m->dtype, .ndim = t->ndim, .dim = { t->mat.rows, t->mat.cols }
+        };
+        if (t->ndim == 1)
+            e[i - first].dim[0] = t->mat.cols;
+        m->report.changed += site_of(m, t) != NULL;
+        m->report.bytes += (size_t)tensor_bytes(m, t);
+    }
+    path_join(&path, m->opts->output, name);
+    st = safetensors_write(strbuf_str(&path), e, end - first, metadata, write_tensor, m, err);
+    strbuf_release(&path);
+    mem_free(e);
+    return st;
+}
+
+static enum graft_status write_weights(struct merge *m, struct graft_err *err)
+{
+    struct output out = { .dir = m->opts->output, .lock = -1, .metrics = -1 };
+    json_t *map = json_object(), *index;
+    int shards = 0, k = 0;
+    enum graft_status st = GRAFT_OK;
+
+    for (int64_t i = 0; i < m->count; i = shard_end(m, i))
+        shards++;
+    for (int64_t i = 0, end; i < m->count && !st; i = end, k++) {
+        char name[64];
+
+        end = shard_end(m, i);
+        shard_name(name, k, shards);
+        st = write_shard(m, name, i, end, err);
+        for (int64_t t = i; t < end; t++)
+            json_object_set_new(map, m->tensor[t].name, json_string(name));
+    }
+    m->report.shards = shards;
+    m->report.tensors = m->count;
+    index = json_pack("{s:{s:I}, s:O}", "metadata", "total_size", (json_int_t)m->report.bytes,
+                      "weight_map", map);
+    if (!st && shards > 1)
+        st = output_json(&out, "model.safetensors.index.json", index, err);
+    json_decref(index);
+    json_decref(map);
+    return st;
+}
+
+static const char *dtype_word(enum qtype t)
+{
+    return t == QT_F32 ? "float32" : t == QT_F16 ? "float16" : "bfloat16";
+}
+
+static enum graft_status write_config(struct merge *m, struct graft_err *err)
+{
+    struct output out = { .dir = m->opts->output, .lock = -1, .metrics = -1 };
+    json_t *o = NULL;
+    enum graft_status st = checkpoint_config_json(&m->base.ck, &o, err);
+
+    if (st)
+        return st;
+    json_object_del(o, "quantization_config");
+    /* one key, the one the base uses: readers of old configs know only torch_dtype */
+    if (json_object_get(o, "torch_dtype"))
+        json_object_set_new(o, "torch_dtype", json_string(dtype_word(m->dtype)));
+    else
+        json_object_set_new(o, "dtype", json_string(dtype_word(m->dtype)));
+    if (m->untied)
+        json_object_set_new(o, "tie_word_embeddings", json_false());
+    st = output_json(&out, "config.json", o, err);
+    json_decref(o);
+    return st;
+}
+
+/* The base's generation_config with every end token there is. */
+static enum graft_status write_generation(struct merge *m, struct graft_err *err)
+{
+    const struct text *t = &m->base.text;
+    struct output out = { .dir = m->opts->output, .lock = -1, .metrics = -1 };
+    struct strbuf path = STRBUF_INIT;
+    json_t *o = NULL, *list = json_array();
+    enum graft_status st = GRAFT_OK;
+
+    path_join(&path, m->opts->output, "generation_config.json");
+    if (file_exists(strbuf_str(&path)))
+        st = json_read_file(strbuf_str(&path), &o, err);
+    else
+        o = json_object();
+    strbuf_release(&path);
+    for (int i = 0; i < t->stops; i++)
+        json_array_append_new(list, json_integer(t->stop[i]));
+    if (!st && t->stops)
+        json_object_set(o, "eos_token_id", t->stops == 1 ? json_array_get(list, 0) : list);
+    if (!st && m->base.ck.config.bos >= 0 && !json_object_get(o, "bos_token_id"))
+        json_object_set_new(o, "bos_token_id", json_integer(m->base.ck.config.bos));
+    if (!st)
+        st = output_json(&out, "generation_config.json", o, err);
+    json_decref(list);
+    json_decref(o);
+    return st;
+}
+
+/* Which weights to merge onto, and why; `quant` is what the base is to be loaded as. */
+static void choose_onto(struct merge *m, struct quant_config *quant)
+{
+    const struct facts *f = &m->tasks.task[0].facts;
+    const bool quantised = f->has_quant && f->quant.mode != QUANT_NONE;
+
+    m->report.onto = m->opts->onto;
+    m->report.onto_why = "as asked";
+    if (m->opts->onto == ONTO_AUTO) {
+        m->report.onto = f->has_quant && quantised ? ONTO_QUANTIZED : ONTO_ORIGINAL;
+        m->report.onto_why = f->has_quant ? "the weights the adapter was trained on"
+                                          : "what it was trained on is not known";
+    }
+    *quant = (struct quant_config){ .mode = QUANT_AUTO };
+    if (m->report.onto == ONTO_QUANTIZED && quantised)
+        *quant = f->quant;
+    else if (m->report.onto == ONTO_QUANTIZED)
+        *quant = (struct quant_config){ QUANT_TYPE, { QT_NF4, 64, true } };
+}
+
+static enum qtype choose_dtype(const struct merge *m)
+{
+    const struct qmat *w = &m->base.ck.store->tensor[0].mat;
+
+    if (m->opts->dtype != QT_COUNT)
+        return m->opts->dtype;
+    if (m->base.ck.config.dtype != QT_COUNT)
+        return m->base.ck.config.dtype;
+    return m->base.ck.kind == CHECKPOINT_FOLDER && qtypes[w->type].is_float ? w->type : QT_BF16;
+}
+
+/* A change of a bias needs a bias to change; a changed tied head needs a head of its own. */
+static enum graft_status check_sites(struct merge *m, struct graft_err *err)
+{
+    const struct adapter_ops *ops = m->adapter->ops;
+
+    if (!ops->merge_rows)
+        return graft_fail(err, GRAFT_EARG,
+                          "%s adapters are no change of weights and cannot be merged", ops->name);
+    for (int i = 0; i < m->adapter->site_count; i++) {
+        const struct adapter_site *s = &m->adapter->site[i];
+
+        if (m->adapter->config.lora_bias && !s->slot->has_bias)
+            return graft_fail(err, GRAFT_EARG,
+                              "%s: the adapter has a bias (lora_bias) and the base has none there "
+                              "to merge it into",
+                              s->slot->name);
+        if (s->slot->is_head && m->base.ck.config.tied)
+            m->untied = true;
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status list_tensors(struct merge *m, struct graft_err *err)
+{
+    const struct model_linear *head = &m->base.model->head;
+    int64_t widest = 1;
+
+    GRAFT_TRY(model_tensors(m->base.model, &m->mem, &m->tensor, &m->count, err));
+    if (m->untied) /* the list has room for the head */
+        m->tensor[m->count++] =
+            (struct model_tensor){ arena_printf(&m->mem, "%s.weight", head->name), 2, head->w,
+                                   &m->base.model->slots.slot[head->slot], false };
+    for (int64_t i = 0; i < m->count; i++)
+        if (m->tensor[i].mat.cols > widest)
+            widest = m->tensor[i].mat.cols;
+    m->room = ROWS_BYTES / 4 > widest ? ROWS_BYTES / 4 : widest;
+    m->rows = arena_array(&m->mem, (size_t)m->room, sizeof *m->rows);
+    m->coded = arena_array(&m->mem, (size_t)m->room, sizeof *m->rows);
+    return m->rows && m->coded ? GRAFT_OK
+                               : graft_fail_nomem(err, "rows to merge", (size_t)m->room * 8);
+}
+
+static enum graft_status write_all(struct merge *m, struct graft_err *err)
+{
+    const char *words = tasks_text_path(&m->tasks, m->opts->base), *dir = m->opts->output;
+    bool made;
+    enum graft_status st;
+
+    GRAFT_TRY(result_folder(dir, m->opts->force, &made, err));
+    st = write_weights(m, err);
+    if (!st)
+        st = text_copy(words, &m->base.text, dir, err);
+    if (!st)
+        st = write_generation(m, err);
+    if (!st) /* last: a folder without it is no checkpoint */
+        st = write_config(m, err);
+    if (st)
+        result_discard(dir, made);
+    return st;
+}
+
+/* What is read must not be what --force removes. */
+static enum graft_status check_output(const struct merge_opts *o, struct graft_err *err)
+{
+    const bool base = same_place(o->output, o->base);
+
+    if (!base && !same_place(o->output, o->adapter))
+        return GRAFT_OK;
+    return graft_fail(err, GRAFT_EARG, "output %s is the %s itself; use another folder with -o DIR",
+                      o->output, base ? "base" : "adapter");
+}
+
+enum graft_status merge_run(const struct merge_opts *opts, struct merge_report *out,
+                            struct graft_err *err)
+{
+    struct merge m = { .opts = opts };
+    struct quant_config quant;
+    enum graft_status st = check_output(opts, err);
+
+    if (!st)
+        st = tasks_open(&opts->adapter, 1, &m.tasks, err);
+    if (!st) {
+        choose_onto(&m, &quant);
+        st = base_open(opts->base, &quant, false, &m.base, err);
+    }
+    if (!st)
+        st = tasks_load(&m.tasks, m.base.model, err);
+    if (!st) {
+        m.adapter = m.tasks.task[0].adapter;
+        m.report.dtype = m.dtype = choose_dtype(&m);
+        snprintf(m.report.format, sizeof m.report.format, "%s",
+                 qtypes[m.base.model->layer[0].linear[LIN_Q].w.type].name);
+        st = check_sites(&m, err);
+    }
+    if (!st)
+        st = list_tensors(&m, err);
+    if (!st)
+        st = write_all(&m, err);
+    *out = m.report;
+    tasks_release(&m.tasks);
+    base_release(&m.base);
+    arena_release(&m.mem);
+    return st;
+}

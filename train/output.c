@@ -1,0 +1,279 @@
+#include "train/output.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/file.h"
+
+/* What a run writes into its folder; --force removes these and nothing else. */
+static const char *const run_files[] = {
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "graft.json",
+    "graft_state.safetensors",
+    "config.yaml",
+    "metrics.jsonl",
+    "result.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+};
+static const char *const run_folders[] = { "best", "checkpoints", "last_good" };
+/* One of these makes a folder one that --force may clear: other files of a run have names that
+ * checkpoints and people's own work have too. */
+static const char *const run_marks[] = { "metrics.jsonl", "adapter_config.json", "graft.json",
+                                         "result.json" };
+
+#define COUNT(a) (sizeof(a) / sizeof *(a))
+
+static bool holds(const char *dir, const char *name)
+{
+    struct strbuf path = STRBUF_INIT;
+    bool there;
+
+    path_join(&path, dir, name);
+    there = file_exists(strbuf_str(&path));
+    strbuf_release(&path);
+    return there;
+}
+
+static void remove_named(const char *dir, const char *name)
+{
+    struct strbuf path = STRBUF_INIT;
+
+    path_join(&path, dir, name);
+    unlink(strbuf_str(&path));
+    strbuf_release(&path);
+}
+
+static void remove_run(const char *dir)
+{
+    for (size_t i = 0; i < COUNT(run_folders); i++) {
+        struct strbuf path = STRBUF_INIT;
+
+        path_join(&path, dir, run_folders[i]);
+        for (size_t k = 0; k < COUNT(run_files); k++)
+            remove_named(strbuf_str(&path), run_files[k]);
+        rmdir(strbuf_str(&path)); /* stays when somebody put other files into it */
+        strbuf_release(&path);
+    }
+    for (size_t k = 0; k < COUNT(run_files); k++)
+        remove_named(dir, run_files[k]);
+}
+
+/* (optional result) The first of the names that the folder holds. */
+static const char *first_held(const char *dir, const char *const *name, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (holds(dir, name[i]))
+            return name[i];
+    return NULL;
+}
+
+static enum graft_status refuse_occupied(const char *dir, bool force, struct graft_err *err)
+{
+    const char *file = first_held(dir, run_files, COUNT(run_files));
+    const char *own = first_held(dir, run_marks, COUNT(run_marks));
+
+    if (!file)
+        file = first_held(dir, run_folders, COUNT(run_folders));
+    if (own && holds(dir, "config.json"))
+        own = NULL; /* a checkpoint that somebody put an adapter beside */
+    if (file && !own)
+        return graft_fail(err, GRAFT_EARG,
+                          "output %s is no run of graft and holds %s, which a run would write; use "
+                          "another folder with -o DIR",
+                          dir, file);
+    if (file && !force)
+        return graft_fail(err, GRAFT_EARG,
+                          "output %s holds a run already (%s); use another folder with -o DIR, or "
+                          "--force to replace it",
+                          dir, own);
+    return GRAFT_OK;
+}
+
+static enum graft_status take_lock(struct output *o, struct graft_err *err)
+{
+    struct strbuf path = STRBUF_INIT;
+
+    path_join(&path, o->dir, ".graft.lock");
+    o->lock = open(strbuf_str(&path), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    strbuf_release(&path);
+    if (o->lock < 0)
+        return graft_fail(err, GRAFT_EWRITE, "%s: cannot write in the folder: %s", o->dir,
+                          strerror(errno));
+    if (flock(o->lock, LOCK_EX | LOCK_NB) != 0)
+        return graft_fail(err, GRAFT_EARG, "output %s is in use by another run of graft", o->dir);
+    return GRAFT_OK;
+}
+
+enum graft_status output_open(const char *dir, bool force, struct output *out,
+                              struct graft_err *err)
+{
+    struct output o = { .dir = dir, .made = !dir_exists(dir), .lock = -1, .metrics = -1 };
+    enum graft_status st = dir_make(dir, err);
+
+    if (!st)
+        st = take_lock(&o, err);
+    if (!st)
+        st = refuse_occupied(dir, force, err);
+    if (st)
+        output_close(&o);
+    else
+        *out = o;
+    return st;
+}
+
+enum graft_status output_begin(struct output *o, struct graft_err *err)
+{
+    struct strbuf path = STRBUF_INIT;
+    enum graft_status st = GRAFT_OK;
+
+    remove_run(o->dir);
+    path_join(&path, o->dir, "metrics.jsonl");
+    o->metrics = open(strbuf_str(&path), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (o->metrics < 0)
+        st = graft_fail(err, GRAFT_EWRITE, "%s: %s", strbuf_str(&path), strerror(errno));
+    strbuf_release(&path);
+    return st;
+}
+
+void output_close(struct output *o)
+{
+    if (o->metrics >= 0)
+        close(o->metrics);
+    if (o->lock >= 0) {
+        if (flock(o->lock, LOCK_EX | LOCK_NB) == 0)
+            remove_named(o->dir, ".graft.lock");
+        close(o->lock);
+    }
+    o->metrics = o->lock = -1;
+}
+
+void output_discard(struct output *o)
+{
+    output_close(o);
+    if (o->made)
+        rmdir(o->dir);
+}
+
+enum graft_status output_metric(struct output *o, const json_t *line, struct graft_err *err)
+{
+    struct strbuf text = STRBUF_INIT;
+    enum graft_status st = GRAFT_OK;
+    size_t done = 0;
+
+    json_write(&text, line);
+    strbuf_putc(&text, '\n');
+    while (done < text.len && !st) {
+        const ssize_t n = write(o->metrics, text.buf + done, text.len - done);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            st = graft_fail(err, GRAFT_EWRITE, "%s/metrics.jsonl: %s", o->dir, strerror(errno));
+        else
+            done += (size_t)n;
+    }
+    strbuf_release(&text);
+    return st;
+}
+
+enum graft_status output_text(const struct output *o, const char *name, const char *text,
+                              size_t len, struct graft_err *err)
+{
+    struct strbuf path = STRBUF_INIT;
+    enum graft_status st;
+
+    path_join(&path, o->dir, name);
+    st = file_write(strbuf_str(&path), text, len, err);
+    strbuf_release(&path);
+    return st;
+}
+
+enum graft_status output_json(const struct output *o, const char *name, const json_t *v,
+                              struct graft_err *err)
+{
+    struct strbuf text = STRBUF_INIT;
+    enum graft_status st;
+
+    json_write_pretty(&text, v);
+    st = output_text(o, name, strbuf_str(&text), text.len, err);
+    strbuf_release(&text);
+    return st;
+}
+
+/* Files a merged checkpoint consists of. */
+static bool is_result_file(const char *name)
+{
+    static const char *const own[] = { "config.json",
+                                       "generation_config.json",
+                                       "tokenizer.json",
+                                       "tokenizer_config.json",
+                                       "special_tokens_map.json",
+                                       "chat_template.jinja",
+                                       "model.safetensors.index.json" };
+
+    for (size_t i = 0; i < COUNT(own); i++)
+        if (!strcmp(name, own[i]))
+            return true;
+    return !strncmp(name, "model", 5) && strstr(name, ".safetensors") != NULL;
+}
+
+static void remove_result(const char *dir)
+{
+    DIR *d = opendir(dir);
+    const struct dirent *e;
+
+    while (d && (e = readdir(d)))
+        if (is_result_file(e->d_name))
+            remove_named(dir, e->d_name);
+    if (d)
+        closedir(d);
+}
+
+enum graft_status result_folder(const char *dir, bool force, bool *made, struct graft_err *err)
+{
+    enum graft_status st;
+    const struct dirent *e;
+    DIR *d;
+
+    *made = !dir_exists(dir);
+    GRAFT_TRY(dir_make(dir, err));
+    d = opendir(dir);
+    if (!d)
+        return graft_fail(err, GRAFT_EWRITE, "%s: %s", dir, strerror(errno));
+    st = GRAFT_OK;
+    while (!force && !st && (e = readdir(d)))
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            st = graft_fail(err, GRAFT_EARG,
+                            "output %s is not empty (%s); use another folder with -o DIR, or "
+                            "--force to replace what it holds of a checkpoint",
+                            dir, e->d_name);
+    closedir(d);
+    if (!st)
+        remove_result(dir);
+    return st;
+}
+
+void result_discard(const char *dir, bool made)
+{
+    remove_result(dir);
+    if (made)
+        rmdir(dir);
+}
+
+bool same_place(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}

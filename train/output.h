@@ -1,0 +1,45 @@
+/* train/output.h - an output folder: nobody else writes it, nothing in it is overwritten unasked.
+ */
+#ifndef TRAIN_OUTPUT_H
+#define TRAIN_OUTPUT_H
+
+#include <stdbool.h>
+
+#include "core/json.h"
+
+struct output {
+    const char *dir; /* borrowed */
+    bool made;       /* the folder was not there before */
+    int lock;        /* descriptor of the lock file */
+    int metrics;     /* metrics.jsonl, appended line by line */
+};
+
+/* Make or take the folder: EARG when it holds a run (without `force`, which removes exactly the
+ * run's own files), when it holds no run but files that a run would write over (with `force`, too),
+ * or when another process is training into it; EWRITE. */
+enum graft_status output_open(const char *dir, bool force, struct output *out,
+                              struct graft_err *err);
+/* The run begins: remove exactly the files of an old one, open metrics.jsonl. */
+enum graft_status output_begin(struct output *o, struct graft_err *err);
+void output_close(struct output *o);
+/* The same for a run that never began: nothing of it stays, nor a folder that was made for it. */
+void output_discard(struct output *o);
+
+/* One line of metrics.jsonl, on disk before the call returns. EWRITE. */
+enum graft_status output_metric(struct output *o, const json_t *line, struct graft_err *err);
+enum graft_status output_json(const struct output *o, const char *name, const json_t *v,
+                              struct graft_err *err);
+enum graft_status output_text(const struct output *o, const char *name, const char *text,
+                              size_t len, struct graft_err *err);
+
+/* A folder for a result that is written once (merge): EARG when it exists and is not empty and
+ * `force` is not given; with force the files that this kind of output has are removed. *made: the
+ * folder was not there before. */
+enum graft_status result_folder(const char *dir, bool force, bool *made, struct graft_err *err);
+/* It failed half-way: what was written goes, and the folder when it was made for it. */
+void result_discard(const char *dir, bool made);
+
+/* Do two paths lead to the same file or folder? */
+bool same_place(const char *a, const char *b);
+
+#endif

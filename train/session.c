@@ -1,0 +1,195 @@
+#include "train/session.h"
+
+#include <string.h>
+
+#include "core/file.h"
+
+/* The tokenizer of an adapter's folder. Adapters of one base bring the same one, mostly, and it may
+ * weigh more than they do: equal files share one. */
+struct words {
+    struct text text;
+    char sha256[65]; /* of the files that make it */
+    int users;
+    struct words *next;
+};
+
+int compute_resolve(int compute)
+{
+    return compute == COMPUTE_AUTO ? COMPUTE_F32 : compute;
+}
+
+static enum graft_status add_file(void *user, const char *name, const char *text, size_t len,
+                                  struct graft_err *err)
+{
+    (void)err;
+    sha256_add(user, name, strlen(name) + 1);
+    sha256_add(user, &len, sizeof len);
+    sha256_add(user, text, len);
+    return GRAFT_OK;
+}
+
+/* Has the folder such a file? Too little memory to ask is no "no". */
+static enum graft_status folder_has(const char *dir, const char *name, bool *out,
+                                    struct graft_err *err)
+{
+    struct strbuf path = STRBUF_INIT;
+    bool failed;
+
+    path_join(&path, dir, name);
+    failed = path.failed;
+    *out = !failed && file_exists(strbuf_str(&path));
+    strbuf_release(&path);
+    return failed ? graft_fail_nomem(err, name, strlen(dir)) : GRAFT_OK;
+}
+
+/* The hash of the words' files; that of the folder's name where a config.json has a say too. */
+static enum graft_status words_key(const char *dir, char hex[65], struct graft_err *err)
+{
+    const struct text none = { .eos = -1 };
+    struct sha256 sha;
+    bool config;
+
+    sha256_init(&sha);
+    GRAFT_TRY(folder_has(dir, "config.json", &config, err));
+    if (config)
+        sha256_add(&sha, dir, strlen(dir));
+    GRAFT_TRY(text_files(dir, &none, add_file, &sha, err));
+    sha256_finish(&sha, hex);
+    return GRAFT_OK;
+}
+
+/* An adapter's own tokenizer goes before the base's; end tokens of both count. */
+static enum graft_status words_read(const char *dir, const struct text *base, struct text *out,
+                                    struct graft_err *err)
+{
+    GRAFT_TRY(text_open(dir, out, err));
+    if (out->eos < 0)
+        out->eos = base->eos;
+    for (int i = 0; i < base->stops && out->stops < TEXT_MAX_STOPS; i++)
+        if (!text_stops_at(out, base->stop[i]))
+            out->stop[out->stops++] = base->stop[i];
+    return GRAFT_OK;
+}
+
+static enum graft_status words_get(struct session *s, struct task *k, struct graft_err *err)
+{
+    char key[65];
+    struct words *w = s->words;
+    enum graft_status st;
+    bool own;
+
+    GRAFT_TRY(folder_has(k->dir, "tokenizer.json", &own, err));
+    if (!own)
+        return GRAFT_OK;
+    GRAFT_TRY(words_key(k->dir, key, err));
+    while (w && strcmp(w->sha256, key) != 0)
+        w = w->next;
+    if (!w) {
+        w = mem_alloc(sizeof *w);
+        if (!w)
+            return graft_fail_nomem(err, "tokenizer", sizeof *w);
+        st = words_read(k->dir, &s->base.text, &w->text, err);
+        if (st) {
+            mem_free(w);
+            return st;
+        }
+        memcpy(w->sha256, key, sizeof key);
+        w->next = s->words;
+        s->words = w;
+    }
+    w->users++;
+    k->text = &w->text;
+    return GRAFT_OK;
+}
+
+static void words_put(struct session *s, const struct text *t)
+{
+    struct words **at = &s->words, *w;
+
+    while (*at && &(*at)->text != t)
+        at = &(*at)->next;
+    w = *at;
+    if (!w || --w->users > 0)
+        return;
+    *at = w->next;
+    text_release(&w->text);
+    mem_free(w);
+}
+
+static void choose_text(struct session *s)
+{
+    s->text = &s->base.text;
+    for (int i = s->tasks.count - 1; i >= 0; i--)
+        if (s->tasks.task[i].name && s->tasks.task[i].text)
+            s->text = s->tasks.task[i].text;
+}
+
+const struct text *session_text(const struct session *s, int task)
+{
+    if (task != TASK_BASE && s->tasks.task[task].text)
+        return s->tasks.task[task].text;
+    return s->base.text.tokenizer ? &s->base.text : s->text;
+}
+
+enum graft_status session_open(const char *base, const char *const *adapter, int adapters,
+                               const struct quant_config *quant, struct session *out,
+                               struct graft_err *err)
+{
+    struct quant_config q;
+    enum graft_status st;
+
+    memset(out, 0, sizeof *out);
+    st = tasks_open(adapter, adapters, &out->tasks, err);
+    if (!st)
+        st = tasks_quant(&out->tasks, quant, &q, err);
+    if (!st)
+        st = base_open(base, &q, false, &out->base, err);
+    for (int i = 0; i < out->tasks.count && !st; i++)
+        st = words_get(out, &out->tasks.task[i], err);
+    if (!st)
+        st = tasks_load(&out->tasks, out->base.model, err);
+    if (st)
+        session_release(out);
+    else
+        choose_text(out);
+    return st;
+}
+
+enum graft_status session_add(struct session *s, const char *name, const char *dir, int *task,
+                              struct graft_err *err)
+{
+    int i = 0;
+    enum graft_status st;
+
+    GRAFT_TRY(tasks_add(&s->tasks, name, dir, &i, err));
+    st = words_get(s, &s->tasks.task[i], err);
+    if (!st)
+        st = task_load(&s->tasks.task[i], s->base.model, err);
+    if (st) {
+        session_remove(s, i);
+        return st;
+    }
+    choose_text(s);
+    *task = i;
+    return GRAFT_OK;
+}
+
+void session_remove(struct session *s, int task)
+{
+    words_put(s, s->tasks.task[task].text);
+    tasks_remove(&s->tasks, task);
+    choose_text(s);
+}
+
+void session_release(struct session *s)
+{
+    for (int i = 0; i < s->tasks.count; i++)
+        words_put(s, s->tasks.task[i].text);
+    tasks_release(&s->tasks);
+    base_release(&s->base);
+}
+
+const char *session_format(const struct session *s)
+{
+    return qtypes[s->base.model->layer[0].linear[LIN_Q].w.type].name;
+}

@@ -1,0 +1,38 @@
+/* train/session.h - a base with its adapters, opened for use: what eval and generate start from. */
+#ifndef TRAIN_SESSION_H
+#define TRAIN_SESSION_H
+
+#include "train/tasks.h"
+
+struct words;
+
+struct session {
+    struct base base;
+    struct task_list tasks;
+    struct words *words;     /* of the adapters' folders; equal ones are there once */
+    const struct text *text; /* for all tasks together: the first adapter's own, else the base's */
+};
+
+/* In place (parts point at each other). `quant` auto: as the adapters were trained, else as the
+ * base is. */
+enum graft_status session_open(const char *base, const char *const *adapter, int adapters,
+                               const struct quant_config *quant, struct session *out,
+                               struct graft_err *err);
+void session_release(struct session *s);
+
+/* One more adapter over the open base (tasks_add, loaded); nothing stays of one that fails. */
+enum graft_status session_add(struct session *s, const char *name, const char *dir, int *task,
+                              struct graft_err *err);
+/* Take one away and give its memory back. Graphs over it must be gone: generator_forget. */
+void session_remove(struct session *s, int task);
+
+/* The words of one task: its folder's, else the base's; of a base without any, an adapter's. A
+ * record's tokens depend on its own adapter, not on what else is loaded. */
+const struct text *session_text(const struct session *s, int task);
+/* "nf4": the format of the base's linears as they are used. */
+const char *session_format(const struct session *s);
+
+/* What `compute: auto` means in this version, by enum compute_type. */
+int compute_resolve(int compute);
+
+#endif
