@@ -223,7 +223,8 @@ static void list_params(const struct adapter *a, struct optim_param *p)
     for (int i = 0; i < a->param_count; i++) {
         const struct tensor *t = a->param[i];
 
-        p[i] = (struct optim_param){ t->data, t->grad, t->dim[0] * (t->ndim > 1 ? t->dim[1] : 1) };
+        p[i] = (struct optim_param){ t->data, t->grad, t->dim[0] * (t->ndim > 1 ? t->dim[1] : 1),
+                                     a->lr_ratio[i] };
     }
 }
 
@@ -249,7 +250,7 @@ static enum graft_status measure(const char *name, const struct model *m, int64_
     size_t plan, peak;
 
     GRAFT_TRY(adapter_new(&config, &m->slots, true, &a, err));
-    adapter_init(a, 1);
+    GRAFT_TRY(adapter_init(a, 1, err));
     p = arena_array(&mem, (size_t)a->param_count, sizeof *p);
     list_params(a, p);
     GRAFT_TRY(optim_new(&o, p, a->param_count, &optim, err));

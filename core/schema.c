@@ -67,8 +67,7 @@ bool schema_is_off(const json_t *value)
            (json_is_object(value) && json_object_size(value) == 0);
 }
 
-/* Whether `word` is one of the names in "a, b, c". */
-static bool in_list(const char *list, const char *word)
+bool schema_lists(const char *list, const char *word)
 {
     const size_t n = strlen(word);
 
@@ -122,7 +121,7 @@ static struct hint find_meant(const struct key_table *table, const char *name, b
     for (size_t i = 0; i < table->count && !h.key; i++) {
         const struct key_def *k = &table->keys[i];
 
-        if (others ? in_list(k->others, name) : !strcmp(k->name, name))
+        if (others ? schema_lists(k->others, name) : !strcmp(k->name, name))
             h = (struct hint){ table, k };
         else if (k->table)
             h = find_meant(k->table, name, others);
@@ -226,7 +225,7 @@ static void put_choices(const struct key_def *k, struct strbuf *out)
     bool first = true;
 
     for (int i = 0; k->choices[i]; i++) {
-        if (in_list(k->later, k->choices[i]))
+        if (schema_lists(k->later, k->choices[i]))
             continue;
         if (last)
             strbuf_printf(out, "%s%s", first ? "" : ", ", last);
@@ -362,14 +361,12 @@ static enum graft_status put_value(const struct filling *f, const json_t *v, voi
     return GRAFT_OK;
 }
 
-/* Whether `v` is the one value that works: equal to `only`, numbers by value, off values all alike.
- */
-static bool is_only(const char *only, const json_t *v)
+bool schema_is(const char *text, const json_t *v)
 {
     json_t *o = NULL;
     bool same;
 
-    if (json_read("only", only, strlen(only), &o, NULL))
+    if (json_read("value", text, strlen(text), &o, NULL))
         return false;
     if (json_is_number(o) && json_is_number(v))
         same = json_number_value(o) == json_number_value(v);
@@ -420,11 +417,11 @@ static enum graft_status fill_key(const struct filling *f, const json_t *v, char
 
     if (!v || (json_is_null(v) && (k->nullable || k->type == KEY_MAP)))
         return put_default(f, field);
-    if (k->only && !is_only(k->only, v))
+    if (k->only && !schema_is(k->only, v))
         return refuse_later(f, v);
     if (k->only && schema_is_off(v)) /* an off value of any type stands for the default */
         return put_default(f, field);
-    if (json_is_string(v) && in_list(k->later, json_string_value(v)))
+    if (json_is_string(v) && schema_lists(k->later, json_string_value(v)))
         return refuse_later(f, v);
     return put_value(f, v, field);
 }
@@ -474,6 +471,22 @@ enum graft_status schema_fill(const struct key_table *table, const json_t *map,
     return st;
 }
 
+enum graft_status schema_for(const struct key_table *all, const char *user, struct arena *mem,
+                             struct key_table *out, struct graft_err *err)
+{
+    struct key_def *keys = arena_array(mem, all->count, sizeof *keys);
+
+    if (!keys)
+        return graft_fail_nomem(err, all->section, all->count * sizeof *keys);
+    *out = *all;
+    out->keys = keys;
+    out->count = 0;
+    for (size_t i = 0; i < all->count; i++)
+        if (!all->keys[i].users || schema_lists(all->keys[i].users, user))
+            keys[out->count++] = all->keys[i];
+    return GRAFT_OK;
+}
+
 /* A comment of several lines where it is long. */
 static void put_comment(const char *lead, const char *text, int indent, struct strbuf *out)
 {
@@ -509,6 +522,8 @@ static void put_help_row(const struct key_def *k, int indent, struct strbuf *out
         strbuf_printf(&takes, " (not in this version: %s)", k->later);
     if (!k->dflt)
         strbuf_puts(&takes, "; must be given");
+    if (k->users)
+        strbuf_printf(&takes, "; for %s", k->users);
     put_comment("  ", strbuf_str(&takes), indent, out);
     if (k->others) {
         strbuf_clear(&takes);

@@ -45,6 +45,7 @@ struct key_def {
     const char *later; /* "int8, fp8": known values that do not work in this version */
     const char *form;  /* KEY_JSON, KEY_STR: what may stand there, in words */
     const struct key_table *table; /* KEY_MAP; KEY_JSON: for help, or NULL */
+    const char *users; /* "lora, dora": kinds of the section that read it; NULL: all of them */
 };
 
 struct key_table {
@@ -91,6 +92,16 @@ bool schema_names_key(const struct key_table *table, const char *name);
 
 /* null, false, "", [] or {}: a value that asks for nothing. */
 bool schema_is_off(const json_t *value);
+
+/* Whether `v` is what the JSON text `text` says: numbers by value, off values all alike. */
+bool schema_is(const char *text, const json_t *v);
+
+/* Whether `word` is one of the names in "a, b, c"; not in NULL. */
+bool schema_lists(const char *list, const char *word);
+
+/* The rows of `all` that the kind `user` reads, into `mem`. ENOMEM only. */
+enum graft_status schema_for(const struct key_table *all, const char *user, struct arena *mem,
+                             struct key_table *out, struct graft_err *err);
 
 /* Append what the key takes, in words: "a whole number, 1 or more". */
 void schema_want(const struct key_def *key, struct strbuf *out);

@@ -143,6 +143,16 @@ static void convert(struct loading *l, const char *name, const struct stored_ten
         file_forget(t->mat.data, t->bytes);
 }
 
+static void load_norm(struct loading *l, struct model_norm *out, int64_t layer, const char *module,
+                      int64_t n)
+{
+    const char *prefix = l->ck->config.arch->layer_prefix;
+
+    out->name = name_of(l, prefix, layer, module, "");
+    out->n = n;
+    out->w = load_vector(l, name_of(l, prefix, layer, module, ".weight"), n);
+}
+
 static void load_linear(struct loading *l, struct model_linear *out, int64_t layer,
                         const char *module, int64_t rows, int64_t cols, bool bias)
 {
@@ -181,14 +191,11 @@ static void load_layer(struct loading *l, int64_t i)
 
     for (int k = 0; k < LIN_COUNT && !l->st; k++)
         load_linear(l, &y->linear[k], i, a->linear[k], shape[k].rows, shape[k].cols, shape[k].bias);
-    y->attn_norm =
-        load_vector(l, name_of(l, a->layer_prefix, i, a->attn_norm, ".weight"), c->hidden);
-    y->ffn_norm = load_vector(l, name_of(l, a->layer_prefix, i, a->ffn_norm, ".weight"), c->hidden);
+    load_norm(l, &y->attn_norm, i, a->attn_norm, c->hidden);
+    load_norm(l, &y->ffn_norm, i, a->ffn_norm, c->hidden);
     if (a->q_norm) {
-        y->q_norm =
-            load_vector(l, name_of(l, a->layer_prefix, i, a->q_norm, ".weight"), c->head_dim);
-        y->k_norm =
-            load_vector(l, name_of(l, a->layer_prefix, i, a->k_norm, ".weight"), c->head_dim);
+        load_norm(l, &y->q_norm, i, a->q_norm, c->head_dim);
+        load_norm(l, &y->k_norm, i, a->k_norm, c->head_dim);
     }
 }
 
@@ -231,49 +238,113 @@ static void load_all(struct loading *l)
     }
     for (int64_t i = 0; i < c->layers && !l->st; i++)
         load_layer(l, i);
-    l->m->final_norm =
-        load_vector(l, name_of(l, NULL, -1, c->arch->final_norm, ".weight"), c->hidden);
+    load_norm(l, &l->m->final_norm, -1, c->arch->final_norm, c->hidden);
     load_head(l, embed);
 }
 
-static void add_slot(struct model *m, struct slot *list, const char *name, enum site site,
-                     const struct qmat *w, bool bias, bool head, int *slot_of)
+/* Add a slot to the list, which has room; returns its place. */
+static int add_slot(struct model *m, struct slot *list, const struct slot *s)
 {
-    struct slot *s = &list[m->slots.count];
+    list[m->slots.count] = *s;
+    list[m->slots.count].index = m->slots.count;
+    return m->slots.count++;
+}
 
-    *s = (struct slot){ .name = name,
-                        .site = site,
-                        .index = m->slots.count,
-                        .in = w->cols,
-                        .out = w->rows,
-                        .is_head = head,
-                        .has_bias = bias,
-                        .w = w };
-    if (slot_of)
-        *slot_of = m->slots.count;
-    m->slots.count++;
+static void add_linear_slot(struct model *m, struct slot *list, struct model_linear *y, int layer,
+                            bool head)
+{
+    y->slot = add_slot(m, list,
+                       &(struct slot){ .name = y->name,
+                                       .site = SITE_LINEAR,
+                                       .layer = layer,
+                                       .in = y->w.cols,
+                                       .out = y->w.rows,
+                                       .is_head = head,
+                                       .has_bias = y->bias != NULL,
+                                       .w = &y->w,
+                                       .bias = y->bias });
+}
+
+static void add_norm_slot(struct model *m, struct slot *list, struct model_norm *y, int layer)
+{
+    if (y->w)
+        y->slot = add_slot(m, list,
+                           &(struct slot){ .name = y->name,
+                                           .site = SITE_NORM,
+                                           .layer = layer,
+                                           .in = y->n,
+                                           .out = y->n,
+                                           .vector = y->w });
+}
+
+/* "model.layers.0.self_attn" of "model.layers.0.self_attn.q_proj" */
+static const char *parent_name(struct loading *l, const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    const char *s = arena_strndup(&l->m->mem, name, dot ? (size_t)(dot - name) : strlen(name));
+
+    if (!s && !l->st)
+        l->st = graft_fail_nomem(l->err, name, strlen(name));
+    return s ? s : "";
+}
+
+static void add_layer_slots(struct loading *l, struct slot *list, int i)
+{
+    struct model *m = l->m;
+    struct model_layer *y = &m->layer[i];
+    const struct model_config *c = m->config;
+    struct slot s = { .name = parent_name(l, y->linear[LIN_Q].name),
+                      .site = SITE_KV,
+                      .layer = i,
+                      .in = c->hidden,
+                      .out = c->kv_heads * c->head_dim };
+
+    add_norm_slot(m, list, &y->attn_norm, i);
+    add_norm_slot(m, list, &y->ffn_norm, i);
+    add_norm_slot(m, list, &y->q_norm, i);
+    add_norm_slot(m, list, &y->k_norm, i);
+    y->kv_slot = add_slot(m, list, &s);
+    s.site = SITE_SUBLAYER;
+    s.out = c->hidden;
+    y->sublayer_slot[SUBLAYER_ATTENTION] = add_slot(m, list, &s);
+    s.name = parent_name(l, y->linear[LIN_UP].name);
+    s.sublayer = SUBLAYER_FFN;
+    y->sublayer_slot[SUBLAYER_FFN] = add_slot(m, list, &s);
 }
 
 static void make_slots(struct loading *l)
 {
     struct model *m = l->m;
-    const int64_t layers = m->config->layers;
-    struct slot *list = arena_array(&m->mem, (size_t)(layers * LIN_COUNT + 2), sizeof *list);
+    const struct model_config *c = m->config;
+    const size_t most = (size_t)c->layers * (LIN_COUNT + 7) + 3;
+    struct slot *list = arena_array(&m->mem, most, sizeof *list);
 
     if (!list) {
-        l->st = graft_fail_nomem(l->err, "slots", (size_t)layers * LIN_COUNT * sizeof *list);
+        l->st = graft_fail_nomem(l->err, "slots", most * sizeof *list);
         return;
     }
-    m->slots.slot = list;
-    m->slots.model_type = m->config->model_type;
-    add_slot(m, list, m->config->arch->embed, SITE_EMBED, &m->embed, false, false, NULL);
-    for (int64_t i = 0; i < layers; i++)
-        for (int k = 0; k < LIN_COUNT; k++) {
-            struct model_linear *y = &m->layer[i].linear[k];
-
-            add_slot(m, list, y->name, SITE_LINEAR, &y->w, y->bias != NULL, false, &y->slot);
-        }
-    add_slot(m, list, m->head.name, SITE_LINEAR, &m->head.w, false, true, &m->head.slot);
+    m->slots = (struct slot_list){ .slot = list,
+                                   .model_type = c->model_type,
+                                   .layers = c->layers,
+                                   .hidden = c->hidden,
+                                   .heads = c->heads,
+                                   .kv_heads = c->kv_heads,
+                                   .head_dim = c->head_dim,
+                                   .tied = c->tied };
+    m->embed_slot = add_slot(m, list,
+                             &(struct slot){ .name = c->arch->embed,
+                                             .site = SITE_EMBED,
+                                             .layer = -1,
+                                             .in = m->embed.cols,
+                                             .out = m->embed.rows,
+                                             .w = &m->embed });
+    for (int i = 0; i < (int)c->layers; i++)
+        for (int k = 0; k < LIN_COUNT; k++)
+            add_linear_slot(m, list, &m->layer[i].linear[k], i, false);
+    add_linear_slot(m, list, &m->head, -1, true);
+    for (int i = 0; i < (int)c->layers; i++)
+        add_layer_slots(l, list, i);
+    add_norm_slot(m, list, &m->final_norm, -1);
 }
 
 static enum graft_status finish(struct loading *l)

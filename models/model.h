@@ -25,18 +25,27 @@ struct model_linear {
     int slot;          /* index into slots */
 };
 
+struct model_norm {
+    const char *name; /* module path */
+    const float *w;   /* (n); NULL: there is none */
+    int64_t n;
+    int slot;
+};
+
 struct model_layer {
     struct model_linear linear[LIN_COUNT];
-    const float *attn_norm, *ffn_norm; /* (C) */
-    const float *q_norm, *k_norm;      /* (D) or NULL */
+    struct model_norm attn_norm, ffn_norm; /* (C) */
+    struct model_norm q_norm, k_norm;      /* (D), not everywhere */
+    int kv_slot, sublayer_slot[2];         /* by enum sublayer */
 };
 
 struct model {
     const struct checkpoint *ck;       /* borrowed: mapped weights live there */
     const struct model_config *config; /* of ck */
     struct qmat embed;                 /* (V, C), in the checkpoint's type */
-    struct model_linear head;          /* (V, C); a tied model's is the embedding */
-    const float *final_norm;
+    int embed_slot;
+    struct model_linear head; /* (V, C); a tied model's is the embedding */
+    struct model_norm final_norm;
     struct model_layer *layer;
     struct rope rope;
     struct slot_list slots;
@@ -63,7 +72,7 @@ struct model_tensor {
     const char *name;
     int ndim;
     struct qmat mat;         /* vectors: rows 1 */
-    const struct slot *slot; /* of a linear's weight or bias; NULL: norms and the embedding */
+    const struct slot *slot; /* whose weight or bias it is */
     bool is_bias;
 };
 enum graft_status model_tensors(const struct model *m, struct arena *mem, struct model_tensor **out,

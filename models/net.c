@@ -13,18 +13,42 @@ struct builder {
     struct tensor *angles;
 };
 
-static struct tensor *linear(struct builder *b, const struct model_linear *l, struct tensor *x)
+static const struct slot *slot_at(const struct builder *b, int i)
 {
-    struct tensor *w = graph_weight(b->g, &l->w, l->name);
-    struct tensor *bias = l->bias ? graph_vector(b->g, l->bias, l->w.rows, l->name) : NULL;
-    struct tensor *y = op_linear(b->g, x, w, bias, NULL, 1.0f);
-
-    return adapter_apply(b->a, &b->m->slots.slot[l->slot], b->g, x, y);
+    return &b->m->slots.slot[i];
 }
 
-static struct tensor *norm(struct builder *b, struct tensor *x, const float *w, int64_t n)
+static struct tensor *linear(struct builder *b, const struct model_linear *l, struct tensor *x)
 {
-    return op_rmsnorm(b->g, x, graph_vector(b->g, w, n, "norm"), (float)b->c->norm_eps, false);
+    const struct slot *s = slot_at(b, l->slot);
+    struct tensor *w = adapter_weight(b->a, s, b->g), *bias = adapter_bias(b->a, s, b->g);
+
+    if (!w)
+        w = graph_weight(b->g, &l->w, l->name);
+    if (!bias && l->bias)
+        bias = graph_vector(b->g, l->bias, l->w.rows, l->name);
+    x = adapter_input(b->a, s, b->g, x);
+    return adapter_apply(b->a, s, b->g, x, op_linear(b->g, x, w, bias, NULL, 1.0f));
+}
+
+static struct tensor *norm(struct builder *b, const struct model_norm *n, struct tensor *x)
+{
+    struct tensor *w = adapter_weight(b->a, slot_at(b, n->slot), b->g);
+
+    if (!w)
+        w = graph_vector(b->g, n->w, n->n, n->name);
+    return op_rmsnorm(b->g, x, w, (float)b->c->norm_eps, false);
+}
+
+static struct tensor *embedding(struct builder *b)
+{
+    const struct slot *s = slot_at(b, b->m->embed_slot);
+    struct tensor *table = adapter_weight(b->a, s, b->g);
+
+    if (!table)
+        table = graph_weight(b->g, &b->m->embed, s->name);
+    return adapter_apply(b->a, s, b->g, NULL,
+                         op_embedding(b->g, table, adapter_rows(b->a, s, b->g), 1.0f));
 }
 
 static struct tensor *attention(struct builder *b, int64_t i, struct tensor *x)
@@ -42,10 +66,10 @@ static struct tensor *attention(struct builder *b, int64_t i, struct tensor *x)
     struct tensor *k = linear(b, &l->linear[LIN_K], x);
     struct tensor *v = linear(b, &l->linear[LIN_V], x);
 
-    if (l->q_norm)
-        q = norm(b, q, l->q_norm, b->c->head_dim);
-    if (l->k_norm)
-        k = norm(b, k, l->k_norm, b->c->head_dim);
+    if (l->q_norm.w)
+        q = norm(b, &l->q_norm, q);
+    if (l->k_norm.w)
+        k = norm(b, &l->k_norm, k);
     q = op_rope(b->g, q, b->angles, b->c->head_dim);
     k = op_rope(b->g, k, b->angles, b->c->head_dim);
     return linear(b, &l->linear[LIN_O], op_attention(b->g, q, k, v, &shape));
@@ -71,21 +95,30 @@ static struct tensor *head(struct builder *b, struct tensor *x, enum net_mode mo
     return op_head_loss(b->g, x, graph_weight(b->g, &l->w, l->name), NULL, 0.0f);
 }
 
+/* x plus what a sublayer makes of its normed input */
+static struct tensor *sublayer(struct builder *b, int64_t i, enum sublayer which, struct tensor *x)
+{
+    const struct model_layer *l = &b->m->layer[i];
+    const bool attn = which == SUBLAYER_ATTENTION;
+    struct tensor *in = norm(b, attn ? &l->attn_norm : &l->ffn_norm, x);
+    struct tensor *y = attn ? attention(b, i, in) : feed_forward(b, i, in);
+
+    return op_add(b->g, x, adapter_apply(b->a, slot_at(b, l->sublayer_slot[which]), b->g, in, y),
+                  1.0f);
+}
+
 struct tensor *model_record(const struct model *m, struct adapter *a, struct graph *g,
                             enum net_mode mode)
 {
     struct builder b = { m, m->config, a, g, NULL };
-    struct tensor *x =
-        op_embedding(g, graph_weight(g, &m->embed, m->config->arch->embed), NULL, 1.0f);
+    struct tensor *x = embedding(&b);
 
     b.angles = op_rope_angles(g, &m->rope);
     for (int64_t i = 0; i < m->config->layers; i++) {
-        const struct model_layer *l = &m->layer[i];
-
         graph_block(g, x);
-        x = op_add(g, x, attention(&b, i, norm(&b, x, l->attn_norm, m->config->hidden)), 1.0f);
-        x = op_add(g, x, feed_forward(&b, i, norm(&b, x, l->ffn_norm, m->config->hidden)), 1.0f);
+        x = sublayer(&b, i, SUBLAYER_ATTENTION, x);
+        x = sublayer(&b, i, SUBLAYER_FFN, x);
     }
     graph_block(g, x);
-    return head(&b, norm(&b, x, m->final_norm, m->config->hidden), mode);
+    return head(&b, norm(&b, &m->final_norm, x), mode);
 }

@@ -22,13 +22,13 @@ static struct model_tensor *add(struct list *l, const char *module, const char *
 
 /* A vector as the checkpoint stores it; biases of a GGUF's q and k only as loaded, in our order. */
 static void add_vector(struct list *l, const char *module, const char *tail, const float *v,
-                       int64_t n, const struct slot *slot)
+                       int64_t n, int slot)
 {
     struct model_tensor *t = add(l, module, tail, 1);
     const struct stored_tensor *s = t->name ? checkpoint_find(l->m->ck, t->name) : NULL;
 
-    t->slot = slot;
-    t->is_bias = slot != NULL;
+    t->slot = &l->m->slots.slot[slot];
+    t->is_bias = t->slot->site == SITE_LINEAR;
     if (s && !checkpoint_rows_permuted(l->m->ck, t->name))
         t->mat = s->mat;
     else
@@ -37,23 +37,18 @@ static void add_vector(struct list *l, const char *module, const char *tail, con
 
 static void add_linear(struct list *l, const struct model_linear *y)
 {
-    const struct slot *slot = &l->m->slots.slot[y->slot];
     struct model_tensor *t = add(l, y->name, ".weight", 2);
 
     t->mat = y->w;
-    t->slot = slot;
+    t->slot = &l->m->slots.slot[y->slot];
     if (y->bias)
-        add_vector(l, y->name, ".bias", y->bias, y->w.rows, slot);
+        add_vector(l, y->name, ".bias", y->bias, y->w.rows, y->slot);
 }
 
-static void add_norm(struct list *l, int64_t layer, const char *module, const float *v, int64_t n)
+static void add_norm(struct list *l, const struct model_norm *y)
 {
-    const char *name = arena_printf(l->mem, "%s.%lld.%s", l->m->config->arch->layer_prefix,
-                                    (long long)layer, module);
-
-    l->failed |= !name;
-    if (name)
-        add_vector(l, name, ".weight", v, n, NULL);
+    if (y->w)
+        add_vector(l, y->name, ".weight", y->w, y->n, y->slot);
 }
 
 enum graft_status model_tensors(const struct model *m, struct arena *mem, struct model_tensor **out,
@@ -68,19 +63,18 @@ enum graft_status model_tensors(const struct model *m, struct arena *mem, struct
         return graft_fail_nomem(err, "list of tensors", (size_t)most * sizeof *l.t);
     t = add(&l, c->arch->embed, ".weight", 2);
     t->mat = m->embed;
+    t->slot = &m->slots.slot[m->embed_slot];
     for (int64_t i = 0; i < c->layers; i++) {
         const struct model_layer *y = &m->layer[i];
 
         for (int k = 0; k < LIN_COUNT; k++)
             add_linear(&l, &y->linear[k]);
-        add_norm(&l, i, c->arch->attn_norm, y->attn_norm, c->hidden);
-        add_norm(&l, i, c->arch->ffn_norm, y->ffn_norm, c->hidden);
-        if (c->arch->q_norm) {
-            add_norm(&l, i, c->arch->q_norm, y->q_norm, c->head_dim);
-            add_norm(&l, i, c->arch->k_norm, y->k_norm, c->head_dim);
-        }
+        add_norm(&l, &y->attn_norm);
+        add_norm(&l, &y->ffn_norm);
+        add_norm(&l, &y->q_norm);
+        add_norm(&l, &y->k_norm);
     }
-    add_vector(&l, c->arch->final_norm, ".weight", m->final_norm, c->hidden, NULL);
+    add_norm(&l, &m->final_norm);
     if (!c->tied)
         add_linear(&l, &m->head);
     if (l.failed)

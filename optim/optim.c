@@ -87,12 +87,13 @@ void optim_free(struct optim *o)
 
 void optim_step(struct optim *o, double lr)
 {
-    const struct optim_scalars s = { lr, ++o->step, &o->opts };
+    const int64_t step = ++o->step;
 
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < o->chunks; i++) {
         const struct optim_chunk *c = &o->chunk[i];
         const struct optim_param *p = &o->param[c->param];
+        const struct optim_scalars s = { lr * p->lr_ratio, step, &o->opts };
         float *moment[OPTIM_MOMENTS] = { NULL, NULL };
 
         for (int k = 0; k < o->opts.def->moments; k++)

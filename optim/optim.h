@@ -23,6 +23,7 @@ struct optim_param {
     float *value; /* count */
     float *grad;  /* count */
     int64_t count;
+    double lr_ratio; /* multiplies the rate of a step; 1 mostly */
 };
 
 struct optim_opts {

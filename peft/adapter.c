@@ -23,70 +23,124 @@ static enum graft_status refuse_empty(const struct slot_list *slots, struct graf
     return st;
 }
 
-struct tensor *adapter_param(struct adapter_site *s, const char *suffix, int ndim,
-                             const int64_t *dim)
+/* Room for one more entry. */
+static struct adapter_entry *next_entry(struct adapter *a)
+{
+    const int cap = a->entry_cap ? 2 * a->entry_cap : 64;
+    struct adapter_entry *grown;
+
+    if (a->entry_count == a->entry_cap) {
+        grown =
+            mem_resize(a->entry, (size_t)a->entry_cap * sizeof *grown, (size_t)cap * sizeof *grown);
+        if (!grown)
+            return NULL;
+        a->entry = grown;
+        a->entry_cap = cap;
+    }
+    return &a->entry[a->entry_count];
+}
+
+struct tensor *adapter_param(struct adapter_site *s, const struct param_spec *spec)
 {
     struct adapter *a = s->adapter;
+    struct adapter_entry *e = next_entry(a);
     struct tensor *t = arena_alloc(&a->mem, sizeof *t);
+    const bool trains = a->trainable && !spec->fixed;
     int64_t n = 1;
 
-    if (!t)
+    if (!t || !e)
         return NULL;
-    for (int i = 0; i < ndim; i++)
-        n *= t->dim[i] = dim[i];
-    t->ndim = ndim;
-    t->name = arena_printf(&a->mem, "base_model.model.%s.%s", s->slot->name, suffix);
+    for (int i = 0; i < spec->ndim; i++)
+        n *= t->dim[i] = spec->dim[i];
+    t->ndim = spec->ndim;
+    t->name = spec->name
+                  ? arena_strdup(&a->mem, spec->name)
+                  : arena_printf(&a->mem, "base_model.model.%s%s", s->slot->name, spec->suffix);
     t->data = arena_array(&a->mem, (size_t)n, sizeof(float));
-    if (a->trainable)
+    if (trains)
         t->grad = arena_array(&a->mem, (size_t)n, sizeof(float));
-    if (!t->name || !t->data || (a->trainable && !t->grad))
+    if (!t->name || !t->data || (trains && !t->grad))
         return NULL;
-    t->trains = a->trainable;
-    a->param_elems += n;
+    t->trains = trains;
+    *e = (struct adapter_entry){ t, spec->file, spec->fixed,
+                                 spec->lr_ratio > 0 ? spec->lr_ratio : 1.0 };
+    a->entry_count++;
+    if (!spec->fixed) {
+        a->param_elems += n;
+        a->param_count++;
+    }
     return t;
 }
 
-static enum graft_status place(struct adapter *a, const struct slot_list *slots,
-                               struct target_matcher *m, struct graft_err *err)
+static enum graft_status add_site(struct adapter *a, const struct adapter_ops *ops,
+                                  const struct slot *slot, struct target_matcher *m,
+                                  struct graft_err *err)
 {
-    const bool rs = a->config.use_rslora;
+    struct adapter_site *s = &a->site[a->site_count++], **end = &a->site_of[slot->index];
 
-    for (int i = 0; i < slots->count; i++) {
-        const struct slot *slot = &slots->slot[i];
-        struct adapter_site *s = &a->site[a->site_count];
-
-        a->site_of[i] = -1;
-        if (!targets_match(m, slot))
-            continue;
-        if (!(a->ops->sites & slot->site))
-            return graft_fail(
-                err, GRAFT_EARG,
-                "adapter.target_modules: %s at %s, an embedding, is not supported in this version",
-                a->ops->name, slot->name);
-        s->slot = slot;
-        s->adapter = a;
+    s->ops = ops;
+    s->slot = slot;
+    s->adapter = a;
+    if (m && a->config.r) {
         s->r = targets_rank(m, slot);
-        s->scale = (float)(targets_alpha(m, slot) / (rs ? sqrt((double)s->r) : (double)s->r));
-        a->site_of[i] = a->site_count++;
-        GRAFT_TRY(a->ops->build(s, err));
+        s->scale = (float)(targets_alpha(m, slot) /
+                           (a->config.use_rslora ? sqrt((double)s->r) : (double)s->r));
     }
+    while (*end)
+        end = &(*end)->next;
+    *end = s;
+    return ops->build(s, err);
+}
+
+/* Whether the adapter's method sits at the slot; *st: it is asked for one it cannot have. */
+static bool takes(struct adapter *a, const struct slot *slot, struct target_matcher *m,
+                  enum graft_status *st, struct graft_err *err)
+{
+    if (a->ops->takes)
+        return (a->ops->sites & slot->site) && a->ops->takes(&a->config, slot);
+    if (!(slot->site & (SITE_LINEAR | SITE_EMBED)) || !targets_match(m, slot))
+        return false;
+    if (!(a->ops->sites & slot->site))
+        *st = graft_fail(
+            err, GRAFT_EARG,
+            "adapter.target_modules: %s at %s, an embedding, is not supported in this version",
+            a->ops->name, slot->name);
+    return !*st;
+}
+
+static enum graft_status place(struct adapter *a, struct target_matcher *m, struct graft_err *err)
+{
+    enum graft_status st = GRAFT_OK;
+
+    for (int i = 0; i < a->slots->count && !st; i++)
+        if (takes(a, &a->slots->slot[i], m, &st, err))
+            st = add_site(a, a->ops, &a->slots->slot[i], m, err);
+    if (st)
+        return st;
     if (!a->site_count)
-        return refuse_empty(slots, err);
-    targets_note_unused(m);
+        return m ? refuse_empty(a->slots, err)
+                 : graft_fail(err, GRAFT_EARG, "adapter.method %s: the base has no place for it",
+                              a->ops->name);
+    if (m)
+        targets_note_unused(m);
     return GRAFT_OK;
 }
 
 static enum graft_status list_params(struct adapter *a, struct graft_err *err)
 {
-    const size_t most = (size_t)a->site_count * ADAPTER_MAX_PARAMS;
+    int n = 0;
 
-    a->param = arena_array(&a->mem, most, sizeof *a->param);
-    if (!a->param)
-        return graft_fail_nomem(err, "list of parameters", most * sizeof *a->param);
-    for (int i = 0; i < a->site_count; i++)
-        for (int k = 0; k < ADAPTER_MAX_PARAMS; k++)
-            if (a->site[i].param[k])
-                a->param[a->param_count++] = a->site[i].param[k];
+    a->param = arena_array(&a->mem, (size_t)a->param_count, sizeof *a->param);
+    a->lr_ratio = arena_array(&a->mem, (size_t)a->param_count, sizeof *a->lr_ratio);
+    if (!a->param || !a->lr_ratio)
+        return graft_fail_nomem(err, "list of parameters",
+                                (size_t)a->param_count * sizeof *a->param);
+    for (int i = 0; i < a->entry_count; i++) {
+        if (a->entry[i].fixed)
+            continue;
+        a->param[n] = a->entry[i].tensor;
+        a->lr_ratio[n++] = a->entry[i].lr_ratio;
+    }
     return GRAFT_OK;
 }
 
@@ -96,24 +150,25 @@ enum graft_status adapter_new(const struct adapter_config *config, const struct 
     struct target_matcher *m = NULL;
     struct adapter *a = mem_alloc(sizeof *a);
     const size_t n = (size_t)slots->count;
-    enum graft_status st;
+    enum graft_status st = GRAFT_OK;
 
     if (!a)
         return graft_fail_nomem(err, "adapter", sizeof *a);
     a->ops = adapter_method(config->method);
     a->config = *config;
+    a->slots = slots;
     a->trainable = trainable;
-    a->site = arena_array(&a->mem, n, sizeof *a->site);
-    a->site_of = arena_array(&a->mem, n, sizeof *a->site_of);
+    a->site = arena_array(&a->mem, 2 * n, sizeof *a->site); /* a slot may have two */
+    a->site_of = arena_array(&a->mem, n, sizeof(struct adapter_site *));
     if (!a->site || !a->site_of)
         st = graft_fail_nomem(err, "adapter", n * sizeof *a->site);
     else if (!a->ops)
         st = graft_fail(err, GRAFT_EARG, "adapter.method '%s' is not supported in this version",
                         config->method);
-    else
-        st = targets_compile(config, slots, &m, err);
+    else if (!a->ops->takes)
+        st = targets_compile(&a->config, slots, &m, err);
     if (!st)
-        st = place(a, slots, m, err);
+        st = place(a, m, err);
     if (!st)
         st = list_params(a, err);
     targets_free(m);
@@ -128,27 +183,70 @@ void adapter_free(struct adapter *a)
 {
     if (!a)
         return;
+    mem_free(a->entry);
     arena_release(&a->mem);
     mem_free(a);
 }
 
-void adapter_init(struct adapter *a, uint64_t seed)
+enum graft_status adapter_init(struct adapter *a, uint64_t seed, struct graft_err *err)
 {
     for (int i = 0; i < a->site_count; i++)
-        a->ops->init(&a->site[i], seed);
+        GRAFT_TRY(a->site[i].ops->init(&a->site[i], seed, err));
+    return GRAFT_OK;
 }
 
 struct adapter_site *adapter_at(const struct adapter *a, const struct slot *slot)
 {
-    const int i = a ? a->site_of[slot->index] : -1;
+    return a ? a->site_of[slot->index] : NULL;
+}
 
-    return i < 0 ? NULL : &a->site[i];
+struct tensor *adapter_weight(struct adapter *a, const struct slot *slot, struct graph *g)
+{
+    for (struct adapter_site *s = adapter_at(a, slot); s; s = s->next)
+        if (s->ops->weight)
+            return s->ops->weight(s, g);
+    return NULL;
+}
+
+struct tensor *adapter_bias(struct adapter *a, const struct slot *slot, struct graph *g)
+{
+    for (struct adapter_site *s = adapter_at(a, slot); s; s = s->next)
+        if (s->ops->bias)
+            return s->ops->bias(s, g);
+    return NULL;
+}
+
+struct tensor *adapter_rows(struct adapter *a, const struct slot *slot, struct graph *g)
+{
+    for (struct adapter_site *s = adapter_at(a, slot); s; s = s->next)
+        if (s->ops->rows)
+            return s->ops->rows(s, g);
+    return NULL;
+}
+
+struct tensor *adapter_input(struct adapter *a, const struct slot *slot, struct graph *g,
+                             struct tensor *x)
+{
+    for (struct adapter_site *s = adapter_at(a, slot); s; s = s->next)
+        if (s->ops->input)
+            x = s->ops->input(s, g, x);
+    return x;
 }
 
 struct tensor *adapter_apply(struct adapter *a, const struct slot *slot, struct graph *g,
                              struct tensor *x, struct tensor *y)
 {
-    struct adapter_site *s = adapter_at(a, slot);
+    for (struct adapter_site *s = adapter_at(a, slot); s; s = s->next)
+        if (s->ops->forward)
+            y = s->ops->forward(s, g, x, y);
+    return y;
+}
 
-    return s ? a->ops->forward(s, g, x, y) : y;
+void adapter_keys_values(struct adapter *a, const struct slot *slot, struct graph *g,
+                         struct tensor **k, struct tensor **v)
+{
+    *k = *v = NULL;
+    for (struct adapter_site *s = adapter_at(a, slot); s; s = s->next)
+        if (s->ops->keys_values)
+            s->ops->keys_values(s, g, k, v);
 }

@@ -11,74 +11,135 @@
 #include "peft/config.h"
 #include "peft/slot.h"
 
-enum { ADAPTER_MAX_PARAMS = 4 }; /* tensors a method keeps at one slot */
+enum { ADAPTER_MAX_PARAMS = 24 }; /* tensors a method keeps at one site */
 
 struct adapter;
 
-/* One slot the adapter fills. */
+/* One slot the adapter fills, by one method. */
 struct adapter_site {
+    const struct adapter_ops *ops;
     const struct slot *slot;
     struct adapter *adapter;
-    int64_t r;                                /* rank here (rank_pattern applied); 0: no rank */
-    float scale;                              /* alpha / r, no unit */
+    struct adapter_site *next; /* a further one at the same slot, around this one; NULL: none */
+    int64_t r;                 /* rank here (rank_pattern applied); 0: no rank */
+    float scale;               /* alpha / r, no unit */
     struct tensor *param[ADAPTER_MAX_PARAMS]; /* the method's order; NULL: not used here */
+    void *state;                              /* (optional) the method's own, in adapter->mem */
 };
 
+/* A method: where it sits, what it trains, and the graph ops it makes. Members marked optional may
+ * be NULL; what that means stands beside them. The hooks of the graph are called in this order for
+ * a linear: weight, bias, input, then forward on the base's output. */
 struct adapter_ops {
     const char *name;      /* key in configs: "lora" */
     const char *peft_type; /* in adapter_config.json: "LORA" */
     const char *paper;     /* printed by help: "arXiv:2106.09685" */
     unsigned sites;        /* SITE_LINEAR | ...: where it may sit */
+    /* (optional) whether it sits at `slot`; NULL: where target_modules says */
+    bool (*takes)(const struct adapter_config *c, const struct slot *slot);
     /* Make the parameters of one site (adapter_param), values zero. */
     enum graft_status (*build)(struct adapter_site *s, struct graft_err *err);
-    /* Fill them with the method's start values; `seed` drives the stream RNG_INIT. */
-    void (*init)(struct adapter_site *s, uint64_t seed);
-    /* x (N, I): the slot's input, y (N, O): the base's output; returns the new output. */
+    /* Fill them with the method's start values; `seed` drives the stream RNG_INIT. ENOMEM, EARG. */
+    enum graft_status (*init)(struct adapter_site *s, uint64_t seed, struct graft_err *err);
+
+    /* (optional) what stands in for the base's weight (O, I) or norm weight (C) */
+    struct tensor *(*weight)(struct adapter_site *s, struct graph *g);
+    /* (optional) what stands in for the base's bias (O), also where the base has none */
+    struct tensor *(*bias)(struct adapter_site *s, struct graph *g);
+    /* (optional) x (N, I): the slot's input; returns what the base's linear gets instead */
+    struct tensor *(*input)(struct adapter_site *s, struct graph *g, struct tensor *x);
+    /* (optional) x (N, I): the slot's input (embedding: NULL; sublayer: its normed input), y (N,
+     * O): the base's output; returns the new output */
     struct tensor *(*forward)(struct adapter_site *s, struct graph *g, struct tensor *x,
                               struct tensor *y);
-    /* (optional) rows [first, first + n) of the changed weight, in place: w (n, I) f32, bias (O) or
-     * NULL when the base has none. NULL: `graft merge` refuses by name. */
+    /* (optional, embedding) virtual rows (P, C) for the ids -1 .. -P */
+    struct tensor *(*rows)(struct adapter_site *s, struct graph *g);
+    /* (optional, keys and values) rows (P, K * D) that every query sees before its record's own */
+    void (*keys_values)(struct adapter_site *s, struct graph *g, struct tensor **k,
+                        struct tensor **v);
+
+    /* (optional) Compute what stands in the files but does not train (an encoder's output); before
+     * every save. ENOMEM only. */
+    enum graft_status (*derive)(struct adapter_site *s, struct graft_err *err);
+    /* (optional) rows [first, first + n) of the changed weight, in place: w (n, I) f32; a norm's
+     * weight is one row. Neither this nor merge_bias: `graft merge` refuses by name. */
     void (*merge_rows)(const struct adapter_site *s, int64_t first, int64_t n, float *w);
-    /* (optional) the change of the bias: bias (O), in place. NULL: no method change there. */
+    /* (optional) the change of the bias: bias (O), in place; false: it leaves it alone. */
     bool (*merge_bias)(const struct adapter_site *s, float *bias);
 };
 extern const struct adapter_ops *const adapter_methods[];   /* NULL-terminated */
 const struct adapter_ops *adapter_method(const char *name); /* NULL: none of that name */
 
+enum param_file {
+    FILE_ADAPTER, /* adapter_model.safetensors */
+    FILE_STATE    /* graft_state.safetensors: what PEFT's format has no place for */
+};
+
+/* What a parameter is, for adapter_param. */
+struct param_spec {
+    const char *name;   /* as saved; NULL: "base_model.model." + the slot's name + suffix */
+    const char *suffix; /* ".lora_A.weight" */
+    int ndim;
+    int64_t dim[GRAFT_MAX_DIM];
+    enum param_file file;
+    bool fixed;      /* saved, never trained: no gradient */
+    double lr_ratio; /* the optimiser's rate is multiplied by it; 0: as 1 */
+};
+
+/* A tensor of the adapter's files. */
+struct adapter_entry {
+    struct tensor *tensor;
+    enum param_file file;
+    bool fixed;
+    double lr_ratio;
+};
+
 struct adapter {
     const struct adapter_ops *ops;
     struct adapter_config config;
+    const struct slot_list *slots;
     struct adapter_site *site; /* in slot order */
     int site_count;
-    int *site_of;          /* slot index -> index into site, -1: empty */
-    struct tensor **param; /* every trainable tensor, in site order */
+    struct adapter_site **site_of; /* by slot index; NULL: empty */
+    struct adapter_entry *entry;   /* every tensor, in site order */
+    int entry_count, entry_cap;
+    struct tensor **param; /* those of them that train */
+    double *lr_ratio;      /* param_count; 1 mostly */
     int param_count;
-    int64_t param_elems; /* trainable values in all */
-    bool trainable;      /* gradients exist */
-    struct arena mem;    /* everything above and the values and gradients */
+    int64_t param_elems;    /* trainable values in all */
+    int64_t virtual_tokens; /* P: every record begins with the ids -1 .. -P; set by build */
+    int64_t prefix_tokens;  /* keys and values before every record, whose positions start there */
+    bool trainable;         /* gradients exist */
+    struct arena mem;       /* everything above and the values and gradients */
 };
 
 /* Place a new adapter over `slots` (borrowed, must outlive it) as its config says. `config` is
  * copied shallowly: its strings must outlive the adapter. Values are zero: adapter_init or
- * adapter_load fills them. EARG: no slot matches, or a pattern is wrong (message lists what there
- * is); ENOMEM. */
+ * adapter_load_values fills them. EARG: no slot matches, or a pattern is wrong (message lists what
+ * there is); ENOMEM. */
 enum graft_status adapter_new(const struct adapter_config *config, const struct slot_list *slots,
                               bool trainable, struct adapter **out, struct graft_err *err);
 void adapter_free(struct adapter *a);
 
 /* The method's start values. */
-void adapter_init(struct adapter *a, uint64_t seed);
+enum graft_status adapter_init(struct adapter *a, uint64_t seed, struct graft_err *err);
 
-/* What the slot's output becomes with `a` (NULL: the base alone). */
+/* What a model asks at its slots; `a` may be NULL: the base alone. The first three return NULL
+ * where the base's own is to be used. */
+struct tensor *adapter_weight(struct adapter *a, const struct slot *slot, struct graph *g);
+struct tensor *adapter_bias(struct adapter *a, const struct slot *slot, struct graph *g);
+struct tensor *adapter_rows(struct adapter *a, const struct slot *slot, struct graph *g);
+struct tensor *adapter_input(struct adapter *a, const struct slot *slot, struct graph *g,
+                             struct tensor *x);
 struct tensor *adapter_apply(struct adapter *a, const struct slot *slot, struct graph *g,
                              struct tensor *x, struct tensor *y);
-/* (optional result) NULL when the adapter leaves the slot alone. */
+void adapter_keys_values(struct adapter *a, const struct slot *slot, struct graph *g,
+                         struct tensor **k, struct tensor **v);
+/* The first site at the slot; NULL when the adapter leaves it alone. */
 struct adapter_site *adapter_at(const struct adapter *a, const struct slot *slot);
 
-/* For methods: a parameter of site `s`, f32, zero; named as PEFT saves it: "base_model.model." +
- * slot + suffix. NULL when there is no memory. */
-struct tensor *adapter_param(struct adapter_site *s, const char *suffix, int ndim,
-                             const int64_t *dim);
+/* For methods: a parameter of site `s`, f32, zero. NULL when there is no memory. */
+struct tensor *adapter_param(struct adapter_site *s, const struct param_spec *spec);
 
 /* peft/targets.c: does the config place this slot, and which rank and alpha has it there? PEFT's
  * rules: check_target_module_exists, rank_pattern, alpha_pattern. EARG for a regular expression
@@ -93,12 +154,14 @@ double targets_alpha(struct target_matcher *m, const struct slot *s);
 void targets_note_unused(const struct target_matcher *m);
 void targets_free(struct target_matcher *m);
 
-/* peft/files.c: adapter_model.safetensors in folder `dir` (adapter_config.json: peft/config.h). */
-/* Fill every parameter. Strict: missing, unexpected and misshapen tensors are all listed (ESHAPE,
+/* peft/files.c: adapter_model.safetensors and, where the method has something for it,
+ * graft_state.safetensors in folder `dir` (adapter_config.json: peft/config.h). */
+/* Fill every tensor. Strict: missing, unexpected and misshapen tensors are all listed (ESHAPE,
  * EFORMAT). */
 enum graft_status adapter_load_values(struct adapter *a, const char *dir, struct graft_err *err);
-/* Write adapter_model.safetensors (in config.save_bf16's type) and adapter_config.json into the
- * existing folder, each atomically. */
-enum graft_status adapter_save(const struct adapter *a, const char *dir, struct graft_err *err);
+/* Derive, then write adapter_model.safetensors (in config.save_bf16's type),
+ * graft_state.safetensors (f32) and adapter_config.json into the existing folder, each atomically.
+ */
+enum graft_status adapter_save(struct adapter *a, const char *dir, struct graft_err *err);
 
 #endif

@@ -7,19 +7,9 @@
 #include <strings.h>
 
 #include "core/file.h"
-#include "peft/config_keys.h"
+#include "peft/config_parts.h"
 
-/* One map being read. */
-struct reading {
-    const struct key_table *table;
-    const struct schema_source *src;
-    bool loaded; /* the values exist already: init_lora_weights decides nothing */
-    struct arena *mem;
-    struct graft_err *err;
-};
-
-static enum graft_status bad(const struct reading *r, const char *key, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
+const struct config_part *const config_parts[] = { &targets_part, &lora_part, &layers_part, NULL };
 
 static const char *key_path(const struct reading *r, const char *key, struct strbuf *out)
 {
@@ -27,7 +17,7 @@ static const char *key_path(const struct reading *r, const char *key, struct str
     return strbuf_str(out);
 }
 
-static enum graft_status bad(const struct reading *r, const char *key, const char *fmt, ...)
+enum graft_status config_bad(const struct reading *r, const char *key, const char *fmt, ...)
 {
     struct strbuf path = STRBUF_INIT;
     char msg[512];
@@ -41,8 +31,7 @@ static enum graft_status bad(const struct reading *r, const char *key, const cha
     return GRAFT_EARG;
 }
 
-/* "found X, want ..." with what the key's row says. */
-static enum graft_status bad_form(const struct reading *r, const char *key, const json_t *v)
+enum graft_status config_bad_form(const struct reading *r, const char *key, const json_t *v)
 {
     struct strbuf path = STRBUF_INIT, want = STRBUF_INIT;
 
@@ -53,12 +42,12 @@ static enum graft_status bad_form(const struct reading *r, const char *key, cons
     return GRAFT_EARG;
 }
 
-static enum graft_status no_memory(const struct reading *r)
+enum graft_status config_no_memory(const struct reading *r)
 {
     return graft_fail_nomem(r->err, "an adapter's config", 1024);
 }
 
-static bool is_text(const json_t *v)
+bool config_is_text(const json_t *v)
 {
     return json_is_string(v) && json_string_length(v) > 0 &&
            strlen(json_string_value(v)) == json_string_length(v);
@@ -113,12 +102,45 @@ static bool is_peft_type(const char *name)
     return false;
 }
 
-/* The kind that `method` and `peft_type` name; either may be NULL, not both. */
+/* The methods that work, as `method` or `peft_type` has them: "lora, dora or ia3". */
+static const char *working_kinds(bool by_type, struct strbuf *out)
+{
+    const char *last = NULL, *before = NULL;
+
+    for (const struct adapter_kind *k = adapter_kinds; k->name; k++) {
+        const char *name = by_type ? k->peft_type : k->name;
+
+        if (!k->works || !name || (last && !strcmp(name, last)))
+            continue;
+        if (before)
+            strbuf_printf(out, "%s, ", before);
+        before = last;
+        last = name;
+    }
+    if (before)
+        strbuf_printf(out, "%s or ", before);
+    strbuf_puts(out, last);
+    return strbuf_str(out);
+}
+
+static enum graft_status refuse_kind(const struct reading *r, const char *key, const char *name)
+{
+    struct strbuf works = STRBUF_INIT;
+
+    working_kinds(!strcmp(key, "peft_type"), &works);
+    config_bad(r, key, "\"%s\" is not supported in this version; want %s", name,
+               strbuf_str(&works));
+    strbuf_release(&works);
+    return GRAFT_EARG;
+}
+
+/* The kind that `method` or `peft_type` names. */
 static enum graft_status find_kind(const struct reading *r, const char *key, const json_t *v,
                                    const struct adapter_kind **out)
 {
     const bool by_type = !strcmp(key, "peft_type");
-    const char *names[16], *near;
+    struct strbuf works = STRBUF_INIT;
+    const char *names[32], *near;
     size_t n = 0;
 
     for (const struct adapter_kind *k = adapter_kinds; k->name; k++) {
@@ -130,16 +152,38 @@ static enum graft_status find_kind(const struct reading *r, const char *key, con
         if (!json_is_string(v) || strcmp(name, json_string_value(v)) != 0)
             continue;
         *out = k;
-        return k->works ? GRAFT_OK
-                        : bad(r, key, "\"%s\" is not supported in this version, only \"%s\" is",
-                              name, by_type ? "LORA" : "lora");
+        return k->works ? GRAFT_OK : refuse_kind(r, key, name);
     }
     if (by_type && json_is_string(v) && is_peft_type(json_string_value(v)))
-        return bad(r, key, "\"%s\" is not supported, only \"LORA\" is", json_string_value(v));
+        return refuse_kind(r, key, json_string_value(v));
     near = json_is_string(v) ? nearest_name(json_string_value(v), names, n) : NULL;
     if (near)
-        return bad(r, key, "found \"%s\", did you mean \"%s\"?", json_string_value(v), near);
-    return bad_form(r, key, v);
+        return config_bad(r, key, "found \"%s\", did you mean \"%s\"?", json_string_value(v), near);
+    schema_found(r->src,
+                 *r->table->section ? (by_type ? "adapter.peft_type" : "adapter.method") : key, v,
+                 working_kinds(by_type, &works), r->err);
+    strbuf_release(&works);
+    return GRAFT_EARG;
+}
+
+/* LoRA with use_dora is a method of its own here. */
+static enum graft_status tell_dora(const struct reading *r, const json_t *use_dora,
+                                   const struct adapter_kind **kind)
+{
+    const bool on = json_is_true(use_dora), named = !strcmp((*kind)->name, "dora");
+
+    if (named && use_dora && !on)
+        return config_bad(r, "use_dora", "false, but method says \"dora\"");
+    if (!on || named)
+        return GRAFT_OK;
+    if (strcmp((*kind)->name, "lora") != 0)
+        return config_bad(r, "use_dora", "%s has no use for it, it belongs to lora", (*kind)->name);
+    while (strcmp((*kind)->name, "dora") != 0)
+        (*kind)++; /* its row stands behind that of lora */
+    return (*kind)->works
+               ? GRAFT_OK
+               : config_bad(r, "use_dora",
+                            "true is the method dora, which is not supported in this version");
 }
 
 static enum graft_status read_method(const struct reading *r, const json_t *map, const char **out)
@@ -147,230 +191,99 @@ static enum graft_status read_method(const struct reading *r, const json_t *map,
     const json_t *method = json_object_get(map, "method"),
                  *type = json_object_get(map, "peft_type");
     const struct adapter_kind *a = NULL, *b = NULL;
+    const bool by_type = !*r->table->section;
 
     if (method && !json_is_null(method))
         GRAFT_TRY(find_kind(r, "method", method, &a));
     if (type && !json_is_null(type))
         GRAFT_TRY(find_kind(r, "peft_type", type, &b));
-    if (!a && !b)
-        return bad(r, *r->table->section ? "method" : "peft_type", "missing, want %s",
-                   *r->table->section ? "lora" : "LORA");
-    if (a && b && a != b)
-        return bad(r, "method", "\"%s\", but peft_type says \"%s\"", a->name, b->peft_type);
-    if (json_is_true(json_object_get(map, "use_dora")))
-        return bad(r, "use_dora",
-                   "true is the method dora, which is not supported in this version");
-    *out = a ? a->name : b->name;
+    if (!a && !b) {
+        struct strbuf works = STRBUF_INIT;
+
+        config_bad(r, by_type ? "peft_type" : "method", "missing, want %s",
+                   working_kinds(by_type, &works));
+        strbuf_release(&works);
+        return GRAFT_EARG;
+    }
+    if (a && b && (!a->peft_type || strcmp(a->peft_type, b->peft_type) != 0))
+        return config_bad(r, "method", "\"%s\", but peft_type says \"%s\"", a->name, b->peft_type);
+    a = a ? a : b;
+    GRAFT_TRY(tell_dora(r, json_object_get(map, "use_dora"), &a));
+    *out = a->name;
     return GRAFT_OK;
 }
 
-/* Whether `v` is what PEFT writes when nothing is asked: the JSON text `dflt`, or an off value. */
-static bool is_no_op(const json_t *v, const char *dflt)
+/* Take other methods' keys out of `map`, refusing those that ask for something: PEFT writes every
+ * key of a family, whatever is used. */
+static enum graft_status drop_key(const struct reading *r, json_t *map, const char *method,
+                                  const char *key, const char *dflt, const char *users)
 {
-    json_t *d = NULL;
-    bool same;
+    const json_t *v = json_object_get(map, key);
 
-    if (schema_is_off(v))
-        return true;
-    if (json_read("default", dflt, strlen(dflt), &d, NULL))
-        return false;
-    same = json_is_number(d) && json_is_number(v) ? json_number_value(d) == json_number_value(v)
-                                                  : json_equal(d, v);
-    json_decref(d);
-    return same;
+    if (v && !schema_is_off(v) && !(dflt && schema_is(dflt, v)))
+        return config_bad(r, key, "%s has no use for it, it belongs to %s", method, users);
+    if (v)
+        json_object_del(map, key);
+    return GRAFT_OK;
 }
 
-/* Take other methods' keys out of `map`, refusing those that ask for something. */
 static enum graft_status drop_foreign(const struct reading *r, json_t *map, const char *method)
 {
-    for (const struct foreign_key *f = foreign_keys; f->name; f++) {
-        const json_t *v = json_object_get(map, f->name);
+    for (const struct foreign_key *f = foreign_keys; f->name; f++)
+        GRAFT_TRY(drop_key(r, map, method, f->name, f->dflt, f->methods));
+    for (size_t i = 0; i < r->table->count; i++) {
+        const struct key_def *k = &r->table->keys[i];
 
-        if (v && !is_no_op(v, f->dflt))
-            return bad(r, f->name, "%s has no use for it, it belongs to %s", method, f->methods);
-        if (v)
-            json_object_del(map, f->name);
+        if (k->users && !schema_lists(k->users, method))
+            GRAFT_TRY(drop_key(r, map, method, k->name, k->dflt, k->users));
     }
     return GRAFT_OK;
 }
 
-static enum graft_status read_names(const struct reading *r, const char *key, const json_t *v,
-                                    const char ***out, int *count)
-{
-    const size_t n = json_is_array(v) ? json_array_size(v) : 1;
-    const char **name = arena_array(r->mem, n, sizeof *name);
-
-    if (!name)
-        return no_memory(r);
-    for (size_t i = 0; i < n; i++) {
-        const json_t *item = json_is_array(v) ? json_array_get(v, i) : v;
-
-        if (!is_text(item))
-            return bad_form(r, key, v);
-        name[i] = arena_strdup(r->mem, json_string_value(item));
-        if (!name[i])
-            return no_memory(r);
-    }
-    *out = name;
-    *count = (int)n;
-    return GRAFT_OK;
-}
-
-static int by_bytes(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static enum graft_status read_targets(const struct reading *r, const char *key, const json_t *v,
-                                      struct target_set *out)
-{
-    const bool target = !strcmp(key, "target_modules");
-
-    *out = (struct target_set){ TARGETS_DEFAULT, NULL, 0 };
-    if (!v || (!target && schema_is_off(v)))
-        return GRAFT_OK;
-    if (schema_is_off(v))
-        return bad_form(r, key, v);
-    if (target && json_is_string(v) && !strcasecmp(json_string_value(v), "all-linear")) {
-        out->kind = TARGETS_ALL_LINEAR;
-        return GRAFT_OK;
-    }
-    out->kind = json_is_array(v) ? TARGETS_LIST : TARGETS_REGEX;
-    GRAFT_TRY(read_names(r, key, v, &out->name, &out->count));
-    /* a set in PEFT: in one order, equal sets compare equal */
-    qsort(out->name, (size_t)out->count, sizeof *out->name, by_bytes);
-    return GRAFT_OK;
-}
-
-static enum graft_status read_pattern(const struct reading *r, const char *key, const json_t *map,
-                                      struct pattern_value **out, int *count)
-{
-    const bool rank = !strcmp(key, "rank_pattern");
-    const char *regex;
-    json_t *v;
-    int n = 0;
-
-    if (!map || schema_is_off(map))
-        return GRAFT_OK;
-    if (!json_is_object(map))
-        return bad_form(r, key, map);
-    *out = arena_array(r->mem, json_object_size(map), sizeof **out);
-    if (!*out)
-        return no_memory(r);
-    json_object_foreach((json_t *)map, regex, v)
-    {
-        if (rank ? !json_is_integer(v) || json_integer_value(v) < 1 : !json_is_number(v))
-            return bad(r, key, "\"%s\" has no %s", regex, rank ? "rank from 1" : "number");
-        (*out)[n].regex = arena_strdup(r->mem, regex);
-        (*out)[n].value = json_number_value(v);
-        if (!(*out)[n++].regex)
-            return no_memory(r);
-    }
-    *count = n;
-    return GRAFT_OK;
-}
-
-static enum graft_status read_layers(const struct reading *r, const json_t *v,
+/* What every method has. */
+static enum graft_status read_common(const struct reading *r, const struct adapter_raw *raw,
                                      struct adapter_config *c)
 {
-    const size_t n = json_is_array(v) ? json_array_size(v) : 1;
-
-    if (!v || schema_is_off(v))
-        return GRAFT_OK;
-    c->layers_to_transform = arena_array(r->mem, n, sizeof *c->layers_to_transform);
-    if (!c->layers_to_transform)
-        return no_memory(r);
-    for (size_t i = 0; i < n; i++) {
-        const json_t *item = json_is_array(v) ? json_array_get(v, i) : v;
-
-        if (!json_is_integer(item) || json_integer_value(item) < 0)
-            return bad_form(r, "layers_to_transform", v);
-        c->layers_to_transform[i] = json_integer_value(item);
-    }
-    c->layers_to_transform_count = (int)n;
-    return GRAFT_OK;
-}
-
-static enum graft_status read_init(const struct reading *r, const json_t *v, enum lora_init *out)
-{
-    const char *s = json_string_value(v);
-
-    *out = LORA_INIT_TRUE;
-    if (!v || json_is_true(v))
-        return GRAFT_OK;
-    if (json_is_false(v))
-        *out = LORA_INIT_FALSE;
-    else if (s && !strcmp(s, "gaussian"))
-        *out = LORA_INIT_GAUSSIAN;
-    else if (s && !strcmp(s, "orthogonal") && r->loaded)
-        *out = LORA_INIT_ORTHOGONAL;
-    else if (s && (!strncmp(s, "pissa_niter_", 12) || !strcmp(s, "orthogonal")))
-        return bad(r, "init_lora_weights",
-                   "\"%s\" is not supported in this version, true, false or gaussian is", s);
-    else
-        return bad_form(r, "init_lora_weights", v);
-    return GRAFT_OK;
-}
-
-/* PEFT's rules between keys (LoraConfig.__post_init__). */
-static enum graft_status check_together(const struct reading *r, const struct adapter_config *c)
-{
-    if (c->lora_dropout >= 1)
-        return bad(r, "lora_dropout", "found 1, want a number below 1");
-    if (c->target_modules.kind == TARGETS_REGEX && c->layers_to_transform_count)
-        return bad(r, "layers_to_transform",
-                   "cannot stand beside a regular expression in target_modules, which may name the "
-                   "layers itself");
-    if (c->layers_pattern_count && !c->layers_to_transform_count)
-        return bad(r, "layers_pattern", "needs layers_to_transform beside it");
-    if (c->lora_bias && c->init == LORA_INIT_GAUSSIAN)
-        return bad(r, "lora_bias", "true does not go with init_lora_weights gaussian");
-    return GRAFT_OK;
-}
-
-static enum graft_status convert(const struct reading *r, const struct adapter_raw *raw,
-                                 struct adapter_config *c)
-{
-    c->r = raw->r;
-    c->lora_alpha = raw->lora_alpha;
-    c->lora_dropout = raw->lora_dropout;
-    c->use_rslora = raw->use_rslora;
-    c->lora_bias = raw->lora_bias;
     c->save_bf16 = raw->save_dtype == 1;
     c->base_model_name_or_path = raw->base_model_name_or_path;
     c->revision = raw->revision;
-    GRAFT_TRY(read_targets(r, "target_modules", raw->target_modules, &c->target_modules));
-    GRAFT_TRY(read_targets(r, "exclude_modules", raw->exclude_modules, &c->exclude_modules));
-    GRAFT_TRY(read_pattern(r, "rank_pattern", raw->rank_pattern, &c->rank_pattern,
-                           &c->rank_pattern_count));
-    GRAFT_TRY(read_pattern(r, "alpha_pattern", raw->alpha_pattern, &c->alpha_pattern,
-                           &c->alpha_pattern_count));
-    GRAFT_TRY(read_layers(r, raw->layers_to_transform, c));
-    if (raw->layers_pattern && !schema_is_off(raw->layers_pattern))
-        GRAFT_TRY(read_names(r, "layers_pattern", raw->layers_pattern, &c->layers_pattern,
-                             &c->layers_pattern_count));
-    GRAFT_TRY(read_init(r, raw->init_lora_weights, &c->init));
     if (raw->task_type && strcmp(raw->task_type, "CAUSAL_LM") != 0)
-        return bad(r, "task_type", "\"%s\" is not supported, only CAUSAL_LM is", raw->task_type);
-    return check_together(r, c);
+        return config_bad(r, "task_type", "\"%s\" is not supported, only CAUSAL_LM is",
+                          raw->task_type);
+    return GRAFT_OK;
 }
 
-static enum graft_status parse_map(const struct reading *r, const json_t *map,
+static enum graft_status read_parts(const struct reading *r, const struct adapter_raw *raw,
+                                    struct adapter_config *c)
+{
+    GRAFT_TRY(read_common(r, raw, c));
+    for (int i = 0; config_parts[i]; i++)
+        if (!config_parts[i]->users || schema_lists(config_parts[i]->users, c->method))
+            GRAFT_TRY(config_parts[i]->read(r, raw, c));
+    return GRAFT_OK;
+}
+
+static enum graft_status parse_map(const struct reading *all, const json_t *map,
                                    struct adapter_config *out)
 {
     struct adapter_config c = { 0 };
     struct adapter_raw raw = { 0 };
+    struct reading r = *all;
+    struct key_table own_keys;
     json_t *own = json_copy((json_t *)map); /* json_copy takes no const */
-    enum graft_status st = own ? GRAFT_OK : no_memory(r);
+    enum graft_status st = own ? GRAFT_OK : config_no_memory(all);
 
     if (!st)
-        st = read_method(r, map, &c.method);
+        st = read_method(all, map, &c.method);
     if (!st)
-        st = drop_foreign(r, own, c.method);
+        st = drop_foreign(all, own, c.method);
     if (!st)
-        st = schema_fill(r->table, own, r->src, &raw, r->mem, r->err);
+        st = schema_for(all->table, c.method, r.mem, &own_keys, r.err);
+    r.table = &own_keys;
     if (!st)
-        st = convert(r, &raw, &c);
+        st = schema_fill(r.table, own, r.src, &raw, r.mem, r.err);
+    if (!st)
+        st = read_parts(&r, &raw, &c);
     json_decref(own);
     if (!st)
         *out = c;
@@ -490,7 +403,7 @@ static enum graft_status compare_given(const struct reading *r, json_t *given,
                                        const struct adapter_config *from, const char *dir)
 {
     json_t *a = adapter_config_json(now), *b = adapter_config_json(from);
-    enum graft_status st = a && b ? GRAFT_OK : no_memory(r);
+    enum graft_status st = a && b ? GRAFT_OK : config_no_memory(r);
     const char *key;
     json_t *v;
 
@@ -505,7 +418,7 @@ static enum graft_status compare_given(const struct reading *r, json_t *given,
         strbuf_puts(&s, ", but the adapter in ");
         strbuf_printf(&s, "%s has ", dir);
         json_write(&s, y);
-        st = bad(r, key, "%s", strbuf_str(&s));
+        st = config_bad(r, key, "%s", strbuf_str(&s));
         strbuf_release(&s);
     }
     json_decref(a);
@@ -538,7 +451,7 @@ static enum graft_status parse_over(const struct reading *r, json_t *given, cons
     if (st)
         st = graft_fail_in(r->err, st, "adapter.init_from");
     if (!st && !(all = merge_maps(file, given)))
-        st = no_memory(r);
+        st = config_no_memory(r);
     if (!st) {
         struct merged_place place = { given, r->src, path.buf };
         const struct schema_source src = { where_merged, &place };
@@ -568,13 +481,13 @@ enum graft_status adapter_config_parse(const json_t *map, const struct schema_so
         return schema_found(src, "adapter", map, "a map of keys", err);
     if (!from || json_is_null(from))
         return parse_map(&r, map, out);
-    if (!is_text(from))
-        return bad_form(&r, "init_from", from);
+    if (!config_is_text(from))
+        return config_bad_form(&r, "init_from", from);
     path_absolute(&abs, json_string_value(from));
     st =
         parse_over(&r, (json_t *)map, strbuf_str(&abs), &c); /* jansson's iterators take no const */
     if (!st && !(c.init_from = arena_strdup(mem, strbuf_str(&abs))))
-        st = no_memory(&r);
+        st = config_no_memory(&r);
     if (!st)
         *out = c;
     strbuf_release(&abs);

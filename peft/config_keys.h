@@ -23,14 +23,19 @@ struct adapter_raw {
 /* adapter_config.json: adapter_keys without Graft's own. */
 extern const struct key_table adapter_file_keys;
 
-/* What `adapter.method` may say. */
+/* Methods that share keys. */
+#define LOW_RANK "lora, dora, rosa"
+#define LAYERED  LOW_RANK ", spa"
+#define TARGETED LAYERED ", ia3"
+
+/* What `adapter.method` may say. dora is LORA with use_dora and stands behind lora. */
 struct adapter_kind {
     const char *name, *peft_type;
     bool works; /* in this version */
 };
 extern const struct adapter_kind adapter_kinds[]; /* ends with a NULL name */
 
-/* A key of other methods than LoRA: taken at the value PEFT writes when nothing is asked. */
+/* A key of methods that are not here: taken at the value PEFT writes when nothing is asked. */
 struct foreign_key {
     const char *name, *dflt, *methods;
 };

@@ -1,23 +1,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "peft/config.h"
+#include "peft/config_parts.h"
 
 /* Whose keys adapter_config.json holds. */
 static const char PEFT_VERSION[] = "0.21.0";
 
-/* 8, not 8.0, where the number is whole: PEFT's lora_alpha is an integer. */
-static json_t *number(double x)
+json_t *config_number(double x)
 {
+    /* PEFT's lora_alpha is an integer */
     return x == (double)(int64_t)x ? json_integer((int64_t)x) : json_real(x);
 }
 
-static json_t *text(const char *s)
+json_t *config_text(const char *s)
 {
     return s ? json_string(s) : json_null();
 }
 
-static json_t *names(const char *const *name, int count)
+json_t *config_name_list(const char *const *name, int count)
 {
     json_t *list = json_array();
 
@@ -26,7 +26,7 @@ static json_t *names(const char *const *name, int count)
     return list;
 }
 
-static json_t *targets(const struct target_set *t)
+json_t *config_target_set(const struct target_set *t)
 {
     switch (t->kind) {
     case TARGETS_ALL_LINEAR:
@@ -34,68 +34,20 @@ static json_t *targets(const struct target_set *t)
     case TARGETS_REGEX:
         return json_string(t->name[0]);
     case TARGETS_LIST:
-        return names((const char *const *)t->name, t->count);
+        return config_name_list(t->name, t->count);
     case TARGETS_DEFAULT:
         break;
     }
     return json_null();
 }
 
-static json_t *pattern(const struct pattern_value *p, int count)
+static void put_parts(json_t *o, const struct adapter_config *c)
 {
-    json_t *map = json_object();
-
-    for (int i = 0; i < count; i++)
-        json_object_set_new(map, p[i].regex, number(p[i].value));
-    return map;
-}
-
-static json_t *layers(const struct adapter_config *c)
-{
-    json_t *list;
-
-    if (!c->layers_to_transform_count)
-        return json_null();
-    list = json_array();
-    for (int i = 0; i < c->layers_to_transform_count; i++)
-        json_array_append_new(list, json_integer(c->layers_to_transform[i]));
-    return list;
-}
-
-static json_t *init(enum lora_init kind)
-{
-    switch (kind) {
-    case LORA_INIT_GAUSSIAN:
-        return json_string("gaussian");
-    case LORA_INIT_ORTHOGONAL:
-        return json_string("orthogonal");
-    case LORA_INIT_FALSE:
-        return json_false();
-    case LORA_INIT_TRUE:
-        break;
-    }
-    return json_true();
-}
-
-/* The keys of LoRA that work, which a config and adapter_config.json share. */
-static void put_lora(json_t *o, const struct adapter_config *c)
-{
-    json_object_set_new(o, "r", json_integer(c->r));
-    json_object_set_new(o, "lora_alpha", number(c->lora_alpha));
-    json_object_set_new(o, "lora_dropout", json_real(c->lora_dropout));
-    json_object_set_new(o, "use_rslora", json_boolean(c->use_rslora));
-    json_object_set_new(o, "target_modules", targets(&c->target_modules));
-    json_object_set_new(o, "exclude_modules", targets(&c->exclude_modules));
-    json_object_set_new(o, "rank_pattern", pattern(c->rank_pattern, c->rank_pattern_count));
-    json_object_set_new(o, "alpha_pattern", pattern(c->alpha_pattern, c->alpha_pattern_count));
-    json_object_set_new(o, "layers_to_transform", layers(c));
-    json_object_set_new(o, "layers_pattern",
-                        c->layers_pattern_count
-                            ? names((const char *const *)c->layers_pattern, c->layers_pattern_count)
-                            : json_null());
-    json_object_set_new(o, "lora_bias", json_boolean(c->lora_bias));
-    json_object_set_new(o, "init_lora_weights", init(c->init));
-    json_object_set_new(o, "revision", text(c->revision));
+    for (int i = 0; config_parts[i]; i++)
+        if (!config_parts[i]->users || schema_lists(config_parts[i]->users, c->method))
+            config_parts[i]->put(o, c);
+    json_object_set_new(o, "revision", config_text(c->revision));
+    json_object_set_new(o, "base_model_name_or_path", config_text(c->base_model_name_or_path));
 }
 
 json_t *adapter_config_json(const struct adapter_config *c)
@@ -104,46 +56,41 @@ json_t *adapter_config_json(const struct adapter_config *c)
 
     if (!o)
         return NULL;
-    json_object_set_new(o, "method", text(c->method));
-    put_lora(o, c);
-    json_object_set_new(o, "base_model_name_or_path", text(c->base_model_name_or_path));
-    json_object_set_new(o, "init_from", text(c->init_from));
+    json_object_set_new(o, "method", config_text(c->method));
+    put_parts(o, c);
+    json_object_set_new(o, "init_from", config_text(c->init_from));
     json_object_set_new(o, "save_dtype", json_string(c->save_bf16 ? "bf16" : "f32"));
     return o;
 }
 
-static void put_no_ops(json_t *o)
+static const struct adapter_kind *kind_of(const char *method)
 {
-    static const char *const null_keys[] = { "alora_invocation_tokens",
-                                             "arrow_config",
-                                             "auto_mapping",
-                                             "corda_config",
-                                             "eva_config",
-                                             "kasa_config",
-                                             "layer_replication",
-                                             "lora_ga_config",
-                                             "megatron_config",
-                                             "modules_to_save",
-                                             "monteclora_config",
-                                             "target_parameters",
-                                             "trainable_token_indices",
-                                             "use_bdlora",
-                                             "velora_config" };
+    const struct adapter_kind *k = adapter_kinds;
 
-    for (size_t i = 0; i < sizeof null_keys / sizeof *null_keys; i++)
-        json_object_set_new(o, null_keys[i], json_null());
-    json_object_set_new(o, "bias", json_string("none"));
-    json_object_set_new(o, "ensure_weight_tying", json_false());
-    json_object_set_new(o, "fan_in_fan_out", json_false());
+    while (strcmp(k->name, method) != 0)
+        k++;
+    return k;
+}
+
+/* Keys that work at their no-op value only stand in PEFT's files all the same; runtime_config is
+ * never written. */
+static void put_no_ops(json_t *o, const char *method)
+{
+    for (size_t i = 0; i < adapter_file_keys.count; i++) {
+        const struct key_def *k = &adapter_file_keys.keys[i];
+        json_t *v = NULL;
+
+        if (!k->only || !strcmp(k->name, "runtime_config") ||
+            (k->users && !schema_lists(k->users, method)))
+            continue;
+        if (!json_read(k->name, k->only, strlen(k->only), &v, NULL))
+            json_object_set_new(o, k->name, v);
+    }
+    json_object_set_new(o, "auto_mapping", json_null());
     json_object_set_new(o, "inference_mode", json_true());
-    json_object_set_new(o, "loftq_config", json_object());
-    json_object_set_new(o, "megatron_core", json_string("megatron.core"));
-    json_object_set_new(o, "peft_type", json_string("LORA"));
+    json_object_set_new(o, "peft_type", json_string(kind_of(method)->peft_type));
     json_object_set_new(o, "peft_version", json_string(PEFT_VERSION));
-    json_object_set_new(o, "qalora_group_size", json_integer(16));
     json_object_set_new(o, "task_type", json_string("CAUSAL_LM"));
-    json_object_set_new(o, "use_dora", json_false());
-    json_object_set_new(o, "use_qalora", json_false());
 }
 
 /* One value as json.dumps(indent=2) writes it a level deep; maps keep their order. */
@@ -210,11 +157,10 @@ enum graft_status adapter_config_write(const struct adapter_config *c, const cha
 
     if (!o)
         return graft_fail_nomem(err, "adapter_config.json", 4096);
-    put_lora(o, c);
-    put_no_ops(o);
-    json_object_set_new(o, "base_model_name_or_path", text(c->base_model_name_or_path));
+    put_no_ops(o, c->method);
+    put_parts(o, c);
     if (target)
-        json_object_set_new(o, "target_modules", names(target, count));
+        json_object_set_new(o, "target_modules", config_name_list(target, count));
     put_sorted(o, out);
     json_decref(o);
     return out->failed ? graft_fail_nomem(err, "adapter_config.json", out->len) : GRAFT_OK;

@@ -70,12 +70,21 @@ static void check_one(const struct tensor *p, const struct stored_tensor *t, str
     strbuf_release(&what);
 }
 
-static const struct tensor *param_named(const struct adapter *a, const char *name)
+static const struct tensor *tensor_named(const struct adapter *a, const char *name)
 {
-    for (int i = 0; i < a->param_count; i++)
-        if (!strcmp(a->param[i]->name, name))
-            return a->param[i];
+    for (int i = 0; i < a->entry_count; i++)
+        if (!strcmp(a->entry[i].tensor->name, name))
+            return a->entry[i].tensor;
     return NULL;
+}
+
+static int count_in(const struct adapter *a, enum param_file file)
+{
+    int n = 0;
+
+    for (int i = 0; i < a->entry_count; i++)
+        n += a->entry[i].file == file;
+    return n;
 }
 
 /* The slot whose own weight this tensor is a copy of: PEFT saves one beside an adapter of the head,
@@ -126,23 +135,25 @@ static void check_extra(const struct adapter *a, const struct stored_tensor *t, 
 {
     const struct slot *slot = copied_slot(a, t->name);
 
-    if (param_named(a, t->name) || (slot && same_weight(slot, t)))
+    if (tensor_named(a, t->name) || (slot && same_weight(slot, t)))
         return;
     complain(c, GRAFT_EFORMAT,
              slot ? "a changed copy of the base's weight, not supported:" : "unexpected:", t->name);
 }
 
 static enum graft_status check_all(const struct adapter *a, const struct store *s,
-                                   struct graft_err *err)
+                                   enum param_file file, struct graft_err *err)
 {
     struct complaint c = { STRBUF_INIT, 0, GRAFT_OK };
     int64_t known = 0;
 
-    for (int i = 0; i < a->param_count; i++) {
-        const struct stored_tensor *t = store_find(s, a->param[i]->name);
+    for (int i = 0; i < a->entry_count; i++) {
+        const struct stored_tensor *t = store_find(s, a->entry[i].tensor->name);
 
+        if (a->entry[i].file != file)
+            continue;
         known += t != NULL;
-        check_one(a->param[i], t, &c);
+        check_one(a->entry[i].tensor, t, &c);
     }
     for (int64_t i = 0; i < s->count && known < s->count; i++)
         check_extra(a, &s->tensor[i], &c);
@@ -155,13 +166,16 @@ static enum graft_status check_all(const struct adapter *a, const struct store *
     return c.code;
 }
 
-static enum graft_status fill_all(struct adapter *a, const struct store *s, struct graft_err *err)
+static enum graft_status fill_all(struct adapter *a, const struct store *s, enum param_file file,
+                                  struct graft_err *err)
 {
-    for (int i = 0; i < a->param_count; i++) {
-        struct tensor *p = a->param[i];
+    for (int i = 0; i < a->entry_count; i++) {
+        struct tensor *p = a->entry[i].tensor;
         const int64_t n = elems(p);
         float *v = p->data;
 
+        if (a->entry[i].file != file)
+            continue;
         qmat_decode(&store_find(s, p->name)->mat, 0, n, v);
         for (int64_t k = 0; k < n; k++)
             if (!isfinite(v[k]))
@@ -197,23 +211,50 @@ static enum graft_status open_values(const char *dir, struct store *s, struct gr
     return st;
 }
 
-enum graft_status adapter_load_values(struct adapter *a, const char *dir, struct graft_err *err)
+static enum graft_status open_state(const char *dir, struct store *s, struct graft_err *err)
+{
+    struct strbuf path = STRBUF_INIT;
+    enum graft_status st;
+
+    path_join(&path, dir, "graft_state.safetensors");
+    if (path.failed)
+        st = graft_fail_nomem(err, "graft_state.safetensors", strlen(dir));
+    else if (!file_exists(strbuf_str(&path)))
+        st = graft_fail(err, GRAFT_EIO,
+                        "%s: there is no graft_state.safetensors in it, which holds what training "
+                        "goes on from; PEFT's own files have only its result",
+                        dir);
+    else
+        st = safetensors_open(strbuf_str(&path), s, err);
+    strbuf_release(&path);
+    return st;
+}
+
+static enum graft_status load_file(struct adapter *a, const char *dir, enum param_file file,
+                                   struct graft_err *err)
 {
     struct store s = { 0 };
-    enum graft_status st = open_values(dir, &s, err);
+    enum graft_status st =
+        file == FILE_ADAPTER ? open_values(dir, &s, err) : open_state(dir, &s, err);
 
     if (!st)
-        st = check_all(a, &s, err);
+        st = check_all(a, &s, file, err);
     if (!st)
-        st = fill_all(a, &s, err);
+        st = fill_all(a, &s, file, err);
     store_release(&s);
     return st;
+}
+
+enum graft_status adapter_load_values(struct adapter *a, const char *dir, struct graft_err *err)
+{
+    GRAFT_TRY(load_file(a, dir, FILE_ADAPTER, err));
+    return count_in(a, FILE_STATE) ? load_file(a, dir, FILE_STATE, err) : GRAFT_OK;
 }
 
 static enum graft_status write_param(void *user, const struct safetensors_entry *e,
                                      struct out_file *f, struct graft_err *err)
 {
-    const struct tensor *p = param_named(user, e->name);
+    const struct tensor *p = tensor_named(user, e->name);
     const int64_t n = elems(p);
     const struct qtype_info *q = &qtypes[e->type];
     unsigned char piece[4096];
@@ -227,27 +268,32 @@ static enum graft_status write_param(void *user, const struct safetensors_entry 
     return GRAFT_OK;
 }
 
-static enum graft_status save_values(const struct adapter *a, const char *dir,
+static enum graft_status save_values(const struct adapter *a, const char *dir, enum param_file file,
                                      struct graft_err *err)
 {
     static const char *const metadata[] = { "format", "pt", NULL };
-    struct safetensors_entry *e = mem_array((size_t)a->param_count, sizeof *e);
+    static const char *const names[] = { "adapter_model.safetensors", "graft_state.safetensors" };
+    const int count = count_in(a, file);
+    struct safetensors_entry *e = mem_array((size_t)count, sizeof *e);
     struct strbuf path = STRBUF_INIT;
     enum graft_status st;
+    int n = 0;
 
     if (!e)
-        return graft_fail_nomem(err, "list of tensors", (size_t)a->param_count * sizeof *e);
-    for (int i = 0; i < a->param_count; i++) {
-        const struct tensor *p = a->param[i];
+        return graft_fail_nomem(err, "list of tensors", (size_t)count * sizeof *e);
+    for (int i = 0; i < a->entry_count; i++) {
+        const struct tensor *p = a->entry[i].tensor;
 
-        e[i].name = p->name;
-        e[i].type = a->config.save_bf16 ? QT_BF16 : QT_F32;
-        e[i].ndim = p->ndim;
-        memcpy(e[i].dim, p->dim, sizeof p->dim);
+        if (a->entry[i].file != file)
+            continue;
+        e[n].name = p->name;
+        e[n].type = a->config.save_bf16 && file == FILE_ADAPTER ? QT_BF16 : QT_F32;
+        e[n].ndim = p->ndim;
+        memcpy(e[n++].dim, p->dim, sizeof p->dim);
     }
-    path_join(&path, dir, "adapter_model.safetensors");
-    st = safetensors_write(strbuf_str(&path), e, a->param_count, metadata, write_param,
-                           (void *)(uintptr_t)a, err);
+    path_join(&path, dir, names[file]);
+    st = safetensors_write(strbuf_str(&path), e, count, metadata, write_param, (void *)(uintptr_t)a,
+                           err);
     strbuf_release(&path);
     mem_free(e);
     return st;
@@ -280,7 +326,7 @@ static enum graft_status save_config(const struct adapter *a, const char *dir,
                                      struct graft_err *err)
 {
     const enum target_kind kind = a->config.target_modules.kind;
-    const bool resolve = kind == TARGETS_ALL_LINEAR || kind == TARGETS_DEFAULT;
+    const bool resolve = !a->ops->takes && (kind == TARGETS_ALL_LINEAR || kind == TARGETS_DEFAULT);
     const char **name = mem_array((size_t)a->site_count, sizeof *name);
     struct strbuf text = STRBUF_INIT, path = STRBUF_INIT;
     enum graft_status st;
@@ -298,8 +344,13 @@ static enum graft_status save_config(const struct adapter *a, const char *dir,
     return st;
 }
 
-enum graft_status adapter_save(const struct adapter *a, const char *dir, struct graft_err *err)
+enum graft_status adapter_save(struct adapter *a, const char *dir, struct graft_err *err)
 {
-    GRAFT_TRY(save_values(a, dir, err));
+    for (int i = 0; i < a->site_count; i++)
+        if (a->site[i].ops->derive)
+            GRAFT_TRY(a->site[i].ops->derive(&a->site[i], err));
+    GRAFT_TRY(save_values(a, dir, FILE_ADAPTER, err));
+    if (count_in(a, FILE_STATE))
+        GRAFT_TRY(save_values(a, dir, FILE_STATE, err));
     return save_config(a, dir, err);
 }

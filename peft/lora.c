@@ -12,12 +12,18 @@ enum { LORA_A, LORA_B, LORA_BIAS };
 static enum graft_status lora_build(struct adapter_site *s, struct graft_err *err)
 {
     const struct adapter_config *c = &s->adapter->config;
-    const int64_t a[2] = { s->r, s->slot->in }, b[2] = { s->slot->out, s->r };
+    const struct param_spec a = { .suffix = ".lora_A.weight",
+                                  .ndim = 2,
+                                  .dim = { s->r, s->slot->in } },
+                            b = { .suffix = ".lora_B.weight",
+                                  .ndim = 2,
+                                  .dim = { s->slot->out, s->r } },
+                            bias = { .suffix = ".lora_B.bias", .ndim = 1, .dim = { s->slot->out } };
 
-    s->param[LORA_A] = adapter_param(s, "lora_A.weight", 2, a);
-    s->param[LORA_B] = adapter_param(s, "lora_B.weight", 2, b);
+    s->param[LORA_A] = adapter_param(s, &a);
+    s->param[LORA_B] = adapter_param(s, &b);
     if (c->lora_bias)
-        s->param[LORA_BIAS] = adapter_param(s, "lora_B.bias", 1, b);
+        s->param[LORA_BIAS] = adapter_param(s, &bias);
     if (!s->param[LORA_A] || !s->param[LORA_B] || (c->lora_bias && !s->param[LORA_BIAS]))
         return graft_fail_nomem(err, s->slot->name,
                                 (size_t)(s->r * (s->slot->in + s->slot->out)) * 4);
@@ -36,27 +42,29 @@ static void fill_uniform(struct tensor *t, struct rng_key key, double bound)
 /* true: A uniform in +-1/sqrt(I) (Kaiming with a = sqrt 5), B zero. gaussian: A normal with
  * deviation 1/R, B zero. false: PyTorch's own start of both linears, so that the change is not
  * zero. */
-static void lora_init(struct adapter_site *s, uint64_t seed)
+static enum graft_status lora_init(struct adapter_site *s, uint64_t seed, struct graft_err *err)
 {
     const enum lora_init kind = s->adapter->config.init;
     struct rng_key key = { seed, RNG_INIT, 0, 4 * (uint32_t)s->slot->index };
     struct tensor *a = s->param[LORA_A];
 
+    (void)err;
     if (kind == LORA_INIT_GAUSSIAN) {
         float *v = a->data;
 
         for (int64_t i = 0; i < s->r * s->slot->in; i++)
             v[i] = rng_normal(key, (uint64_t)i) / (float)s->r;
-        return;
+        return GRAFT_OK;
     }
     fill_uniform(a, key, 1.0 / sqrt((double)s->slot->in));
     if (kind != LORA_INIT_FALSE)
-        return;
+        return GRAFT_OK;
     key.site++;
     fill_uniform(s->param[LORA_B], key, 1.0 / sqrt((double)s->r));
     key.site++;
     if (s->param[LORA_BIAS])
         fill_uniform(s->param[LORA_BIAS], key, 1.0 / sqrt((double)s->r));
+    return GRAFT_OK;
 }
 
 static struct tensor *lora_forward(struct adapter_site *s, struct graph *g, struct tensor *x,

@@ -11,26 +11,48 @@
 #include "core/status.h"
 #include "quant/quant.h"
 
-enum site { SITE_LINEAR = 1, SITE_EMBED = 2, SITE_KV = 4, SITE_SUBLAYER = 8 };
-
-struct slot {
-    const char *name; /* the checkpoint's module path: "model.layers.0.self_attn.q_proj" */
-    enum site site;
-    int index;       /* its place in the model's list of slots */
-    int64_t in, out; /* features; linear: W is (out, in) */
-    bool is_head;    /* the output embedding: "all-linear" leaves it out */
-    bool has_bias;
-    const struct qmat *w; /* for the services in slot.c only */
+enum site {
+    SITE_LINEAR = 1,   /* y = x W^T + b */
+    SITE_EMBED = 2,    /* the input embedding; its rows are the vocabulary */
+    SITE_NORM = 4,     /* a norm's weight */
+    SITE_KV = 8,       /* keys and values of one layer's attention */
+    SITE_SUBLAYER = 16 /* what attention or feed-forward adds to the residual stream */
 };
 
-/* The slots of a model, in the order of its modules. */
+enum sublayer { SUBLAYER_ATTENTION, SUBLAYER_FFN };
+
+struct slot {
+    /* the checkpoint's module path: "model.layers.0.self_attn.q_proj"; a layer's keys and values,
+     * and its sublayers, have that of the module they are in */
+    const char *name;
+    enum site site;
+    int index;  /* its place in the model's list of slots */
+    int layer;  /* from 0; -1: outside of the layers */
+    int64_t in; /* features; linear: W is (out, in); embedding: the width */
+    int64_t
+        out; /* embedding: the vocabulary; keys and values: their width; sublayer: the model's */
+    bool is_head; /* the output embedding: "all-linear" leaves it out */
+    bool has_bias;
+    enum sublayer sublayer; /* SITE_SUBLAYER */
+    /* for the services in slot.c only */
+    const struct qmat *w;       /* linear, embedding */
+    const float *bias, *vector; /* (out): of a linear with a bias, of a norm */
+};
+
+/* The slots of a model, linears in the order of its modules, then norms, keys and values,
+ * sublayers. */
 struct slot_list {
     const struct slot *slot;
     int count;
     const char *model_type; /* decides a method's default targets, as in PEFT */
+    int64_t layers, hidden, heads, kv_heads, head_dim;
+    bool tied; /* the head is the embedding */
 };
 
 /* Rows [first, first + n) of the weight as f32: out (n, in). */
 void slot_decode_rows(const struct slot *s, int64_t first, int64_t n, float *out);
+/* The bias of a linear that has one, the weight of a norm: out (out features). */
+void slot_bias(const struct slot *s, float *out);
+void slot_vector(const struct slot *s, float *out);
 
 #endif

@@ -42,14 +42,15 @@ static const struct adapter_site *site_of(const struct merge *m, const struct mo
 static enum graft_status merged_rows(struct merge *m, const struct model_tensor *t, int64_t first,
                                      int64_t n, struct graft_err *err)
 {
-    const struct adapter_site *s = site_of(m, t);
     const int64_t cols = t->mat.cols;
 
     qmat_decode(&t->mat, first * cols, n * cols, m->rows);
-    if (s && t->is_bias && m->adapter->ops->merge_bias)
-        m->adapter->ops->merge_bias(s, m->rows);
-    else if (s && !t->is_bias)
-        m->adapter->ops->merge_rows(s, first, n, m->rows);
+    for (const struct adapter_site *s = site_of(m, t); s; s = s->next) {
+        if (t->is_bias && s->ops->merge_bias)
+            s->ops->merge_bias(s, m->rows);
+        else if (!t->is_bias && s->ops->merge_rows)
+            s->ops->merge_rows(s, first, n, m->rows);
+    }
     for (int64_t i = 0; i < n * cols; i++)
         if (!isfinite(m->rows[i]))
             return graft_fail(err, GRAFT_ERUN, "%s: merged value (%lld, %lld) is %g", t->name,
@@ -251,7 +252,7 @@ static enum graft_status check_sites(struct merge *m, struct graft_err *err)
 {
     const struct adapter_ops *ops = m->adapter->ops;
 
-    if (!ops->merge_rows)
+    if (!ops->merge_rows && !ops->merge_bias)
         return graft_fail(err, GRAFT_EARG,
                           "%s adapters are no change of weights and cannot be merged", ops->name);
     for (int i = 0; i < m->adapter->site_count; i++) {

@@ -77,8 +77,7 @@ static enum graft_status make_adapter(struct run *r, struct graft_err *err)
     GRAFT_TRY(adapter_new(&c, &r->base.model->slots, true, &r->adapter, err));
     if (c.init_from)
         return load_start(r, &c, err);
-    adapter_init(r->adapter, (uint64_t)r->config->train.seed);
-    return GRAFT_OK;
+    return adapter_init(r->adapter, (uint64_t)r->config->train.seed, err);
 }
 
 static void count_steps(struct run *r)
@@ -120,7 +119,7 @@ static enum graft_status list_params(struct run *r, struct graft_err *err)
 
         for (int k = 0; k < p->ndim; k++)
             count *= p->dim[k];
-        r->param[i] = (struct optim_param){ p->data, p->grad, count };
+        r->param[i] = (struct optim_param){ p->data, p->grad, count, r->adapter->lr_ratio[i] };
     }
     return GRAFT_OK;
 }

@@ -88,7 +88,7 @@ static void run_case(const json_t *c)
 
     assert_non_null(opts.def);
     for (int p = 0; p < params; p++)
-        param[p] = (struct optim_param){ value[p], grad[p], count[p] };
+        param[p] = (struct optim_param){ value[p], grad[p], count[p], 1 };
     assert_int_equal(optim_new(&opts, param, params, &o, NULL), GRAFT_OK);
     for (size_t s = 0; s < json_array_size(steps); s++) {
         const json_t *step = json_array_get(steps, s);
@@ -215,8 +215,8 @@ static struct field *field_new(void)
         f->value[i] = rng_normal(k, (uint64_t)i);
         f->grad[i] = rng_normal(k, (uint64_t)(i + BIG + SMALL));
     }
-    f->param[0] = (struct optim_param){ f->value, f->grad, BIG };
-    f->param[1] = (struct optim_param){ f->value + BIG, f->grad + BIG, SMALL };
+    f->param[0] = (struct optim_param){ f->value, f->grad, BIG, 1 };
+    f->param[1] = (struct optim_param){ f->value + BIG, f->grad + BIG, SMALL, 1 };
     return f;
 }
 

@@ -167,16 +167,17 @@ static void methods_are_named_by_either_key(void **state)
     (void)state;
     refuses("{}", "c.yaml:7: adapter.method: missing, want lora");
     refuses("{'method': 'dora'}", "c.yaml:7: adapter.method: \"dora\" is not supported in this "
-                                  "version, only \"lora\" is");
+                                  "version; want lora");
     refuses("{'peft_type': 'IA3'}", "c.yaml:7: adapter.peft_type: \"IA3\" is not supported in this "
-                                    "version, only \"LORA\" is");
+                                    "version; want LORA");
     refuses("{'peft_type': 'LORA', 'use_dora': true}",
             "c.yaml:7: adapter.use_dora: true is the method dora, which is not supported in this "
             "version");
     refuses("{'method': 'loraa'}",
             "c.yaml:7: adapter.method: found \"loraa\", did you mean \"lora\"?");
     refuses("{'peft_type': 'VERA'}",
-            "c.yaml:7: adapter.peft_type: \"VERA\" is not supported, only \"LORA\" is");
+            "c.yaml:7: adapter.peft_type: \"VERA\" is not supported in this version; want "
+            "LORA");
 }
 
 static void keys_without_effect_pass_only_at_their_no_op_value(void **state)

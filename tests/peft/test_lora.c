@@ -25,7 +25,7 @@ static const char *const names[] = {
 };
 enum { SLOTS = sizeof names / sizeof *names, IN = 24, OUT = 16 };
 static struct slot slot[SLOTS];
-static struct slot_list slots = { slot, SLOTS, "llama" };
+static struct slot_list slots = { .slot = slot, .count = SLOTS, .model_type = "llama" };
 static struct arena mem;
 static struct graft_err err;
 
@@ -311,7 +311,7 @@ static struct adapter *started(const char *keys, uint64_t seed)
 {
     struct adapter *a = place(keys, false);
 
-    adapter_init(a, seed);
+    assert_int_equal(adapter_init(a, seed, &err), GRAFT_OK);
     return a;
 }
 
