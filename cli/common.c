@@ -90,3 +90,19 @@ int exit_code(enum graft_status st)
     }
     return 1;
 }
+
+/* At the end of a parallel loop libgomp's threads wait awake for some milliseconds before they
+ * sleep, which is fastest on an idle machine. Where other programs want the cores, a thread waits
+ * that long for one that is not running, again and again: measured, 15 to 65 tokens/s of training
+ * instead of 100 to 120. A wait of this length costs an idle machine nothing. */
+void threads_settle(char **argv)
+{
+    static const char *const said[] = { "OMP_WAIT_POLICY", "GOMP_SPINCOUNT" };
+    static const char turns[] = "5000";
+
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+        if (getenv(said[i]))
+            return;
+    if (setenv("GOMP_SPINCOUNT", turns, 1) == 0)
+        execv("/proc/self/exe", argv);
+}

@@ -21,6 +21,11 @@ bool has_colour(FILE *f);
 /* One JSON object as a line of stdout, flushed; takes the reference. ENOMEM. */
 enum graft_status print_json(json_t *v, struct graft_err *err);
 
+/* How long threads wait awake for each other, where the user has not said it: starts the program
+ * again with the environment that libgomp reads when it is loaded. Returns when there is nothing to
+ * do, or it cannot be done. */
+void threads_settle(char **argv);
+
 /* Exit code of a status. */
 int exit_code(enum graft_status st);
 

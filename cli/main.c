@@ -136,5 +136,7 @@ int main(int argc, char **argv)
     if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
         return finish(run_help(argc - 2, argv + 2));
     v = verb_by_name(argv[1]);
+    if (v)
+        threads_settle(argv);
     return finish(v ? run_verb(v, argc - 2, argv + 2) : unknown_verb(argv[1]));
 }

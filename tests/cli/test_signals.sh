@@ -4,9 +4,14 @@
 records 400 >train.jsonl
 
 # start ARGS...: a run in the background that has begun its steps; its number in $pid
-start() {
+start() { start_with -- "$@"; }
+# start_with [NAME=VALUE] -- ARGS...: with this in its environment
+start_with() {
+    local said=()
+    while [ "$1" != -- ]; do said+=("$1"); shift; done
+    shift
     # a shell without job control makes its children ignore SIGINT: set it back
-    env --default-signal=INT "$graft" train c.yaml -s train.steps=1000000 "$@" >out 2>err </dev/null &
+    env --default-signal=INT "${said[@]}" "$graft" train c.yaml -s train.steps=1000000 "$@" >out 2>err </dev/null &
     pid=$!
     for _ in $(seq 200); do
         grep -q '"step": 3' running/metrics.jsonl 2>/dev/null && return
@@ -36,6 +41,20 @@ for signal in INT:130 TERM:143; do
 done
 want 0 'finished after 2 steps' train c.yaml -s adapter.init_from=running -s train.epochs=null -s train.steps=2 -o running-2
 want 2 'holds a run already' train c.yaml -o running
+
+# threads that wait do not keep a busy machine from its work, unless the user says how they wait
+waits() { tr '\0' '\n' <"/proc/$pid/environ" | grep -E '^(OMP_WAIT_POLICY|GOMP_SPINCOUNT)='; }
+if [ -r /proc/self/environ ]; then
+    for said in "" OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=7; do
+        rm -rf running
+        export -n OMP_WAIT_POLICY
+        start_with $said -- -o running
+        check "how threads wait: ${said:-by default}" test "$(waits)" = "${said:-GOMP_SPINCOUNT=5000}"
+        kill -TERM "$pid"
+        ends 143 'stopped after step'
+    done
+    export OMP_WAIT_POLICY
+fi
 
 # twice: at once, and what is there stays usable
 rm -rf running
