@@ -41,7 +41,7 @@ static const struct option_def rows[] = {
       .type = OPTION_STR,
       AT(format),
       .value = "FMT",
-      .help = "auto, tokens, text, completion or alpaca" },
+      .help = "auto, tokens, text, completion, alpaca, messages or sharegpt" },
     { .name = "quant",
       .type = OPTION_STR,
       AT(quant),

@@ -190,6 +190,9 @@ static enum graft_status load(const struct options *o, const struct run_config *
         .max_length = d->max_length,
         .tokenizer = text->tokenizer,
         .eos = text->eos,
+        .chat = text->chat,
+        .chat_problem = text->chat_problem,
+        .train_on_last = d->train_on_last,
         .first_line = o->line,
         .limit = o->line && o->count == defaults.count ? 1 : o->count,
     };
@@ -211,7 +214,11 @@ static enum graft_status show_all(const struct options *o, const struct run_conf
     enum graft_status st;
 
     GRAFT_TRY(text_open(c->base, &text, err));
-    st = load(o, c, &text, &data, err);
+    st = text_use_template(&text, c->data.template_name, err);
+    if (!st)
+        st = text_set_date(&text, c->data.template_date, err);
+    if (!st)
+        st = load(o, c, &text, &data, err);
     if (!st && !data.count)
         st =
             graft_fail(err, GRAFT_EARG, "%s: there is no line %" PRId64, c->data.train[0], o->line);

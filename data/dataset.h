@@ -11,7 +11,7 @@
 
 #include "core/mem.h"
 #include "core/status.h"
-#include "data/tokenizer.h"
+#include "data/chat.h"
 
 enum { NO_LABEL = -100 }; /* a label that carries no loss, as in transformers */
 
@@ -43,11 +43,14 @@ struct dataset_opts {
     enum record_format format;
     const enum record_format *file_format; /* one a file, instead of `format`; NULL: none */
     bool mask_prompt;
+    bool train_on_last;    /* of a conversation's answers learn the last one only */
     int64_t max_length;    /* tokens; 0: no truncation */
     int64_t max_positions; /* longer records (after truncation) are an error; 0: no limit */
     int64_t vocab_rows;    /* rows of the embedding: an id at or above is an error; 0: none */
     const struct tokenizer *tokenizer; /* NULL: only the format tokens works */
     int32_t eos;                       /* -1: none known (error for formats that append it) */
+    const struct chat *chat;           /* NULL: a conversation is an error, EARG with: */
+    const char *chat_problem;          /* why there is none; NULL: not said */
     int64_t first_line, limit;         /* read `limit` records from this line on; 0: all */
     const struct task_names *tasks; /* NULL: a record's "task" is an unknown key like any other */
 };
@@ -83,10 +86,10 @@ struct dataset {
 };
 
 /* Load files (JSONL, UTF-8, one object a line). Errors are EFORMAT as "FILE:LINE: reason", EIO. A
- * format not supported here (messages, sharegpt) is EARG. A file without records is EFORMAT. Lines
- * are tokenised by several threads; the result, and which error is told, do not depend on them.
- * Keys that no format uses are told in one note. The caller owns *out (dataset_release), which is
- * untouched on failure. */
+ * chat template that is not there or that has what is not supported is EARG. A file without records
+ * is EFORMAT. Lines are tokenised by several threads; the result, and which error is told, do not
+ * depend on them. Keys that no format uses are told in one note. The caller owns *out
+ * (dataset_release), which is untouched on failure. */
 enum graft_status dataset_load(const char *const *file, int64_t files,
                                const struct dataset_opts *opts, struct dataset *out,
                                struct graft_err *err);

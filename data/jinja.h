@@ -55,7 +55,8 @@ enum {
 enum graft_status jinja_new(const char *text, size_t len, struct jinja **out,
                             struct graft_err *err);
 void jinja_free(struct jinja *t);
-bool jinja_has_generation(const struct jinja *t); /* has `generation` blocks */
+bool jinja_has_generation(const struct jinja *t);          /* has `generation` blocks */
+bool jinja_names(const struct jinja *t, const char *name); /* names a variable or function so */
 
 /* Append the rendered text to `out`, and to `spans` (may be NULL) where the generation blocks lie
  * in what was appended. Fails as jinja_new; then `out` is as it was. */

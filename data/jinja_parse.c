@@ -577,3 +577,11 @@ bool jinja_has_generation(const struct jinja *t)
 {
     return t->generation;
 }
+
+bool jinja_names(const struct jinja *t, const char *name)
+{
+    for (int i = NAME_FIXED; i < t->names; i++)
+        if (jis(t->name[i], name))
+            return true;
+    return false;
+}

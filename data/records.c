@@ -149,11 +149,20 @@ static void put_string(struct strbuf *out, const json_t *s)
     strbuf_add(out, json_string_value(s), json_string_length(s));
 }
 
-static enum graft_status fail_chat(struct graft_err *err)
+/* Messages on one side need messages on the other. */
+static enum graft_status check_sides(const json_t *rec, const json_t *prompt, const json_t *answer,
+                                     struct graft_err *err)
 {
-    return graft_fail(err, GRAFT_EARG,
-                      "chat data is not supported yet in this version; the formats tokens, text, "
-                      "completion with strings, and alpaca are");
+    if (json_is_array(prompt) != json_is_array(answer))
+        return graft_fail(err, GRAFT_EFORMAT,
+                          "prompt is %s and completion %s, wanted two strings or two lists of "
+                          "messages",
+                          json_kind(prompt), json_kind(answer));
+    if (json_is_string(prompt) && json_array_size(json_object_get(rec, "tools")) > 0)
+        return graft_fail(
+            err, GRAFT_EFORMAT,
+            "has \"tools\", which texts have no use for; only messages can have them");
+    return GRAFT_OK;
 }
 
 static enum graft_status encode_completion(const struct dataset_opts *o, const json_t *rec,
@@ -164,8 +173,9 @@ static enum graft_status encode_completion(const struct dataset_opts *o, const j
     struct strbuf whole = STRBUF_INIT;
     enum graft_status st;
 
-    if (json_is_array(prompt) && json_is_array(answer))
-        return fail_chat(err);
+    GRAFT_TRY(check_sides(rec, prompt, answer, err));
+    if (json_is_array(prompt))
+        return encode_message_pair(o, rec, prompt, answer, out, err);
     GRAFT_TRY(get_string(rec, &key[0], &prompt, err));
     GRAFT_TRY(get_string(rec, &key[1], &answer, err));
     put_string(&whole, prompt);
@@ -206,6 +216,13 @@ static enum graft_status encode_alpaca(const struct dataset_opts *o, const json_
 
 /* ---- the table ---- */
 
+/* What the template of a conversation gets besides the messages. */
+#define CHAT_KEYS                                                                                  \
+    { "tools", NULL, false }, { "documents", NULL, false },                                        \
+    {                                                                                              \
+        "chat_template_kwargs", NULL, false                                                        \
+    }
+
 const struct format_def format_defs[RECORD_FORMAT_COUNT] = {
     [RECORD_AUTO] = { "auto", { { NULL, NULL, false } }, NULL },
     [RECORD_TOKENS] = { "tokens",
@@ -213,21 +230,19 @@ const struct format_def format_defs[RECORD_FORMAT_COUNT] = {
                         encode_tokens },
     [RECORD_TEXT] = { "text", { { "text", NULL, true } }, encode_text },
     [RECORD_COMPLETION] = { "completion",
-                            { { "prompt", NULL, true }, { "completion", "response", true } },
+                            { { "prompt", NULL, true },
+                              { "completion", "response", true },
+                              { "tools", NULL, false } },
                             encode_completion },
     [RECORD_ALPACA] = { "alpaca",
                         { { "instruction", NULL, true },
                           { "output", NULL, true },
                           { "input", NULL, false } },
                         encode_alpaca },
-    [RECORD_MESSAGES] = { "messages",
-                          { { "messages", NULL, true }, { "tools", NULL, false } },
-                          NULL },
+    [RECORD_MESSAGES] = { "messages", { { "messages", NULL, true }, CHAT_KEYS }, encode_messages },
     [RECORD_SHAREGPT] = { "sharegpt",
-                          { { "conversations", NULL, true },
-                            { "system", NULL, false },
-                            { "tools", NULL, false } },
-                          NULL },
+                          { { "conversations", NULL, true }, { "system", NULL, false }, CHAT_KEYS },
+                          encode_sharegpt },
 };
 
 const char *const record_format_names[RECORD_FORMAT_COUNT + 1] = {
@@ -283,8 +298,6 @@ enum graft_status record_encode(const struct dataset_opts *o, const json_t *rec,
         GRAFT_TRY(format_detect(rec, format, err));
     else
         GRAFT_TRY(format_check(rec, o->format, err));
-    if (!format_defs[*format].encode)
-        return fail_chat(err);
     GRAFT_TRY(check_aliases(rec, &format_defs[*format], err));
     GRAFT_TRY(format_defs[*format].encode(o, rec, out, err));
     return check_rows(o, out, err);

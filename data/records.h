@@ -14,7 +14,7 @@ struct record_tokens {
 };
 void record_tokens_release(struct record_tokens *r);
 
-enum { FORMAT_KEYS = 3 };
+enum { FORMAT_KEYS = 5 };
 struct format_key {
     const char *name;  /* NULL: no more keys */
     const char *alias; /* another name for it; NULL: none */
@@ -23,11 +23,19 @@ struct format_key {
 struct format_def {
     const char *name;
     struct format_key key[FORMAT_KEYS];
-    /* NULL: recognised, but not supported in this version */
     enum graft_status (*encode)(const struct dataset_opts *o, const json_t *rec,
                                 struct record_tokens *out, struct graft_err *err);
 };
 extern const struct format_def format_defs[RECORD_FORMAT_COUNT]; /* RECORD_AUTO has no keys */
+
+/* data/records_chat.c */
+enum graft_status encode_messages(const struct dataset_opts *o, const json_t *rec,
+                                  struct record_tokens *out, struct graft_err *err);
+enum graft_status encode_sharegpt(const struct dataset_opts *o, const json_t *rec,
+                                  struct record_tokens *out, struct graft_err *err);
+enum graft_status encode_message_pair(const struct dataset_opts *o, const json_t *rec,
+                                      const json_t *prompt, const json_t *completion,
+                                      struct record_tokens *out, struct graft_err *err);
 
 /* Errors carry no place: the caller puts FILE:LINE before them. *format says what `rec` was taken
  * for. */

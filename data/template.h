@@ -26,15 +26,24 @@ struct chat_opts {
                          for templates that ask */
 };
 
-/* Append the conversation to `out`; `spans` (may be NULL) gets the generation blocks' bytes. A
- * template's own raise_exception is EFORMAT with its text. On failure `out` is as it was. */
+/* EARG unless `text` is YYYY-MM-DD. */
+enum graft_status chat_date_check(const char *text, struct graft_err *err);
+
+/* Append the conversation to `out`; `spans` (may be NULL) gets the generation blocks' bytes. As
+ * transformers does, keys of a message that are null are left out and no messages at all are
+ * refused. A template's own raise_exception is EFORMAT with its text. On failure `out` is as it
+ * was. */
 enum graft_status chat_template_render(const struct chat_template *t, const json_t *messages,
                                        const struct chat_opts *o, struct strbuf *out,
                                        struct jinja_spans *spans, struct graft_err *err);
+/* Whether the template names this variable or function anywhere. */
+bool chat_template_names(const struct chat_template *t, const char *name);
+/* Whether it has generation blocks, which say themselves what the answers are. */
+bool chat_template_marks_answers(const struct chat_template *t);
 
 /* One assistant message's part of the text, the end marker with it. */
 struct chat_answer {
-    int64_t message; /* index into messages; -1: of a generation block */
+    int64_t message; /* index into messages; -1: of a generation block that may be any's */
     size_t begin, end;
 };
 struct chat_answers {
@@ -43,13 +52,23 @@ struct chat_answers {
 };
 void chat_answers_release(struct chat_answers *a);
 
+/* The special tokens' texts. The longest that follows an answer, behind blanks at most, is part of
+ * it. */
+struct chat_specials {
+    const struct tokenizer_text *text;
+    int64_t count;
+};
+
+/* The end of an answer whose own words end at `end`: behind the special token that follows. */
+size_t chat_answer_end(const struct strbuf *text, size_t end, const struct chat_specials *special);
+
 /* Where the answers lie in `text`, which chat_template_render made of the same messages and
  * options: by the template's generation blocks, else by rendering again with each answer replaced.
- * `special` are the special tokens' texts; the longest that follows an answer, behind blanks at
- * most, is part of it. EFORMAT names an answer that does not change the text. */
+ * `want` (one a message; NULL: all) picks messages. EFORMAT names an answer that does not change
+ * the text, or says that blocks and answers cannot be told to be each other's. */
 enum graft_status chat_template_answers(const struct chat_template *t, const json_t *messages,
                                         const struct chat_opts *o, const struct strbuf *text,
-                                        const struct tokenizer_text *special, int64_t specials,
+                                        const struct chat_specials *special, const bool *want,
                                         struct chat_answers *out, struct graft_err *err);
 
 #endif

@@ -56,7 +56,7 @@ static enum graft_status read_format(const struct loading *l, const char *path, 
     const struct key_def *k = schema_key(&config_keys, path_format);
     struct strbuf want = STRBUF_INIT;
 
-    for (int i = 0; json_is_string(v) && i < RECORD_MESSAGES; i++)
+    for (int i = 0; json_is_string(v) && i < RECORD_FORMAT_COUNT; i++)
         if (!strcmp(record_format_names[i], json_string_value(v))) {
             *out = (enum record_format)i;
             return GRAFT_OK;
@@ -123,6 +123,45 @@ static enum graft_status read_train_files(const struct loading *l, const struct 
     return GRAFT_OK;
 }
 
+/* A built-in template by name, or a file: what looks like a path is one. */
+static enum graft_status read_template(const struct loading *l, const struct raw_data *raw)
+{
+    struct data_config *d = &l->c->data;
+    const char *names[32], *near, *given = raw->template_name;
+    size_t n = 0;
+
+    d->template_name = given;
+    names[n++] = "auto";
+    for (const struct chat_builtin *b = chat_builtins; b->name; b++)
+        names[n++] = b->name;
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(names[i], given))
+            return GRAFT_OK;
+    if (strchr(given, '/') || strstr(given, ".jinja") || file_exists(given))
+        return keep_path(l, given, &d->template_name);
+    near = nearest_name(given, names, n);
+    return schema_fail(l->src, "data.template", l->err, "found \"%.60s\", want %s%s%s%s", given,
+                       schema_key(&config_keys, "data.template")->form,
+                       near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+}
+
+static enum graft_status read_chat(const struct loading *l, const struct raw_data *raw)
+{
+    struct data_config *d = &l->c->data;
+
+    GRAFT_TRY(read_template(l, raw));
+    d->train_on_last = raw->train_on == 1;
+    d->template_date = raw->template_date;
+    if (d->template_date && chat_date_check(d->template_date, NULL))
+        return schema_fail(l->src, "data.template_date", l->err,
+                           "found \"%.40s\", want a date, YYYY-MM-DD", d->template_date);
+    if (d->train_on_last && !d->mask_prompt)
+        return schema_fail(l->src, "data.train_on", l->err,
+                           "last learns one answer alone, but mask_prompt: false learns the whole "
+                           "conversation; leave one out");
+    return GRAFT_OK;
+}
+
 static enum graft_status read_data(const struct loading *l, const struct raw_data *raw)
 {
     struct data_config *d = &l->c->data;
@@ -132,6 +171,7 @@ static enum graft_status read_data(const struct loading *l, const struct raw_dat
     d->packing = raw->packing;
     d->shuffle = raw->shuffle;
     d->max_length = raw->max_length;
+    GRAFT_TRY(read_chat(l, raw));
     GRAFT_TRY(read_train_files(l, raw));
     if (json_is_number(raw->valid))
         return schema_fail(l->src, "data.valid", l->err,

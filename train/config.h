@@ -32,7 +32,10 @@ struct data_config {
     int train_count;
     const char *valid; /* NULL: none */
     enum record_format format;
+    const char *template_name; /* "auto", a built-in template, or the absolute path of a file */
+    const char *template_date; /* YYYY-MM-DD; NULL: today, where the template asks */
     bool mask_prompt, packing, shuffle;
+    bool train_on_last; /* of a conversation's answers */
     int64_t max_length;
 };
 
@@ -109,6 +112,7 @@ json_t *quant_config_json(const struct quant_config *q);
 enum graft_status compute_parse(const char *text, enum compute_type *out, struct graft_err *err);
 enum graft_status device_check(const char *place, const char *name, struct graft_err *err);
 
+extern const char *const train_on_names[]; /* all, last */
 extern const char *const compute_names[];  /* by enum compute_type, NULL-terminated */
 extern const char *const optim_names[];    /* by enum optim_name */
 extern const char *const schedule_names[]; /* by enum schedule_name */

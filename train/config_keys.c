@@ -5,7 +5,7 @@
 const char *const compute_names[] = { "auto", "f32", "bf16", NULL };
 const char *const optim_names[] = { "adamw", "sgd", NULL };
 const char *const schedule_names[] = { "constant", "linear", "cosine", NULL };
-static const char *const train_on_names[] = { "all", "last", NULL };
+const char *const train_on_names[] = { "all", "last", NULL };
 static const char *const state_names[] = { "f32", "8bit", NULL };
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
@@ -32,24 +32,24 @@ static const struct key_def data_keys[] = {
       AT(format),
       .dflt = "auto",
       .choices = record_format_names,
-      .later = "messages, sharegpt",
       .help = "what the records hold; auto: told by their keys",
       .others = "ds_type, dataset_format, prompt_template" },
     { .name = "template",
-      .type = KEY_JSON,
-      AT(unused),
+      .type = KEY_STR,
+      AT(template_name),
       .dflt = "auto",
       .nullable = true,
-      .only = "\"auto\"",
-      .help = "chat template of records with messages",
+      .form = "auto, chatml, llama3, llama2, mistral, zephyr, gemma, phi3 or the path of a .jinja "
+              "file",
+      .help = "chat template of conversations; auto: the base's own",
       .others = "chat_template, chat_template_jinja" },
     { .name = "template_date",
-      .type = KEY_JSON,
-      AT(unused),
+      .type = KEY_STR,
+      AT(template_date),
       .dflt = "null",
       .nullable = true,
-      .only = "null",
-      .help = "what a chat template takes for today's date" },
+      .form = "a date, YYYY-MM-DD",
+      .help = "what a chat template takes for today's date; null: the day of the run's start" },
     { .name = "mask_prompt",
       .type = KEY_BOOL,
       AT(mask_prompt),
@@ -62,7 +62,6 @@ static const struct key_def data_keys[] = {
       AT(train_on),
       .dflt = "all",
       .choices = train_on_names,
-      .later = "last",
       .help = "which answers of a conversation are learnt",
       .others = "roles_to_train, mask_history" },
     { .name = "max_length",

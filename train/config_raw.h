@@ -9,7 +9,8 @@
 #define DATA_FORM  "a JSONL file or a list of files"
 
 struct raw_data {
-    const json_t *train, *valid, *unused;
+    const json_t *train, *valid;
+    const char *template_name, *template_date;
     int format, train_on;
     bool mask_prompt, packing, shuffle;
     int64_t max_length;

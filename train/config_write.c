@@ -40,10 +40,10 @@ static json_t *data_json(const struct data_config *d)
     json_object_set_new(o, "train", train_files(d));
     json_object_set_new(o, "valid", text(d->valid));
     json_object_set_new(o, "format", json_string(record_format_names[d->format]));
-    json_object_set_new(o, "template", json_string("auto"));
-    json_object_set_new(o, "template_date", json_null());
+    json_object_set_new(o, "template", text(d->template_name));
+    json_object_set_new(o, "template_date", text(d->template_date));
     json_object_set_new(o, "mask_prompt", json_boolean(d->mask_prompt));
-    json_object_set_new(o, "train_on", json_string("all"));
+    json_object_set_new(o, "train_on", json_string(train_on_names[d->train_on_last]));
     json_object_set_new(o, "max_length", json_integer(d->max_length));
     json_object_set_new(o, "packing", json_boolean(d->packing));
     json_object_set_new(o, "shuffle", json_boolean(d->shuffle));

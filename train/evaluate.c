@@ -40,6 +40,8 @@ static enum graft_status load_data(struct evaluation *e, struct graft_err *err)
         .vocab_rows = c->vocab,
         .tokenizer = e->session.text->tokenizer,
         .eos = e->session.text->eos,
+        .chat = e->session.text->chat,
+        .chat_problem = e->session.text->chat_problem,
         .tasks = &tasks,
     };
     enum graft_status st = GRAFT_OK;

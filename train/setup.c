@@ -21,6 +21,9 @@ static enum graft_status load_data(struct run *r, struct graft_err *err)
         .vocab_rows = m->vocab,
         .tokenizer = r->base.text.tokenizer,
         .eos = r->base.text.eos,
+        .chat = r->base.text.chat,
+        .chat_problem = r->base.text.chat_problem,
+        .train_on_last = d->train_on_last,
     };
     const struct loader_opts how = {
         .batch_size = r->config->train.batch_size,
@@ -42,6 +45,19 @@ static enum graft_status load_data(struct run *r, struct graft_err *err)
     if (r->has_valid && r->valid.stats.targets == 0)
         return graft_fail(err, GRAFT_EFORMAT, "%s: no record has a token to measure", d->valid);
     return loader_new(&r->train, &how, &r->loader, err);
+}
+
+/* The chat template that the config names, and the date it is told: kept, so that the run means the
+ * same on another day. */
+static enum graft_status choose_template(struct run *r, struct graft_err *err)
+{
+    struct text *t = &r->base.text;
+
+    GRAFT_TRY(text_use_template(t, r->config->data.template_name, err));
+    GRAFT_TRY(text_set_date(t, r->config->data.template_date, err));
+    if (t->chat && chat_date(t->chat))
+        r->own.data.template_date = chat_date(t->chat);
+    return GRAFT_OK;
 }
 
 /* What adapter_config.json calls the base. */
@@ -200,9 +216,12 @@ enum graft_status run_setup(const struct run_config *config, const struct run_ho
     enum graft_status st;
 
     memset(out, 0, sizeof *out);
-    out->config = config;
+    out->own = *config;
+    out->config = &out->own;
     out->hooks = hooks;
     st = base_open(config->base, &config->quant, true, &out->base, err);
+    if (!st)
+        st = choose_template(out, err);
     if (!st)
         st = load_data(out, err);
     if (!st)

@@ -5,7 +5,8 @@
 #include "train/run.h"
 
 struct run {
-    const struct run_config *config;
+    const struct run_config *config; /* `own` */
+    struct run_config own;           /* as given, with the date the template is told */
     const struct run_hooks *hooks;
     struct base base;
     struct adapter *adapter;

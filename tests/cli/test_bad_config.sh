@@ -88,10 +88,10 @@ slip 'optim.paged' 'optim.paged={budget: 256MiB}'
 slip 'train.save_every' train.save_every=10
 slip 'train.save_every' train.save_every=auto
 slip 'train.keep_last' train.keep_last=5
-slip 'data.template' data.template=chatml
-slip 'data.train_on.*last' data.train_on=last
-slip 'data.format.*messages' data.format=messages
-slip 'data.format.*sharegpt' data.format=sharegpt
+slip 'data.template.*chatm.*did you mean "chatml"' data.template=chatm
+slip 'data.template_date.*date' data.template_date=2024-13-01
+slip 'data.train_on.*mask_prompt' data.train_on=last data.mask_prompt=false
+slip 'data.train_on.*all or last' data.train_on=first
 slip 'data.valid' data.valid=0.1
 slip 'data.valid' data.valid=200
 slip 'weight' 'data.train=[{path: train.jsonl, weight: 2}]'

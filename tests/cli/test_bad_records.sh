@@ -24,9 +24,25 @@ line 3 'UTF-8' '{"prompt": "\xff", "completion": "c"}'
 line 3 'prompt' '{"prompt": "a"}'
 line 3 'completion' '{"completion": "a"}'
 line 3 'text' '{"text": "a", "prompt": "b", "completion": "c"}'
-line 2 'chat data' '{"messages": [{"role": "user", "content": "a"}]}'
-line 2 'chat data' '{"conversations": [{"from": "human", "value": "a"}]}'
-line 2 'chat data' '{"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}'
+# conversations: a base without a template, then one of our own
+line 2 'no chat template; name one with data.template' '{"messages": [{"role": "user", "content": "a"}]}'
+line 2 'no chat template' '{"conversations": [{"from": "human", "value": "a"}]}'
+line 2 'no chat template' '{"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}'
+cp -r base talking
+printf '{%% for m in messages %%}{{ m.role }}:{{ m.content }}{{ eos_token }}{%% if m.role == "tool" %%}{{ raise_exception("no tools here") }}{%% endif %%}{%% endfor %%}' >talking/chat_template.jinja
+talk() { # talk PATTERN RECORD: as line 2 of conversations
+    printf '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n%s\n' "$2" >bad.jsonl
+    want 3 "bad.jsonl:2: .*$1" train c.yaml -s base=talking -s data.train=bad.jsonl -s data.valid=null -o new
+    want 3 "bad.jsonl:2: .*$1" eval --base talking --data bad.jsonl --json
+    want 3 "bad.jsonl:2: .*$1" preview c.yaml -s base=talking -s data.train=bad.jsonl
+}
+talk 'no tools here' '{"messages": [{"role": "tool", "content": "a"}]}'
+talk 'no messages' '{"messages": []}'
+talk 'messages.0..role is missing' '{"messages": [{"content": "a"}]}'
+talk 'type .image' '{"messages": [{"role": "user", "content": [{"type": "image"}]}]}'
+talk 'tools out of the text' '{"messages": [{"role": "user", "content": "a"}], "tools": [{"name": "f"}]}'
+talk 'from is .x' '{"conversations": [{"from": "x", "value": "a"}]}'
+talk 'weight is another number' '{"messages": [{"role": "assistant", "content": "a", "weight": 2}]}'
 
 tokens() { # the same with records of tokens
     printf '{"input_ids": [1, 2, 3]}\n%s\n' "$2" >tokens.jsonl

@@ -301,19 +301,25 @@ static void auto_takes_each_record_for_what_it_is(void **state)
     tokenizer_free(t);
 }
 
-static void chat_is_refused_as_not_supported_yet(void **state)
+static void conversations_need_a_tokenizer_and_a_template(void **state)
 {
     static const char *const text[] = {
         "{\"input_ids\": [1, 2]}\n{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}\n",
         "{\"input_ids\": [1, 2]}\n{\"conversations\": [{\"from\": \"human\", \"value\": \"x\"}]}\n",
         "{\"input_ids\": [1, 2]}\n{\"prompt\": [], \"completion\": []}\n",
     };
+    struct tokenizer *t = toy_tokenizer(false);
+    struct dataset_opts o = toy_opts(t);
 
     (void)state;
-    for (size_t i = 0; i < sizeof text / sizeof *text; i++)
+    o.chat_problem = "no template here";
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++) {
         assert_refused_as(text[i], &PLAIN, GRAFT_EARG,
-                          "d.jsonl:2: chat data is not supported yet in this version; the formats "
-                          "tokens, text, completion with strings, and alpaca are");
+                          "d.jsonl:2: a conversation needs a tokenizer, and the base has none; "
+                          "records with \"input_ids\" need none");
+        assert_refused_as(text[i], &o, GRAFT_EARG, "d.jsonl:2: no template here");
+    }
+    tokenizer_free(t);
 }
 
 static void records_of_text_need_a_tokenizer_and_eos(void **state)
@@ -381,9 +387,9 @@ static void bad_records_are_refused_with_line_and_reason(void **state)
           "no \"text\", which a record of format text needs; found \"text\" (null), \"a?b\"" },
         { RECORD_AUTO, "{\"text\": 5}", "\"text\" is an integer, wanted a string" },
         { RECORD_AUTO, "{\"prompt\": \"x\", \"response\": [1]}",
-          "\"response\" is a list, wanted a string" },
+          "prompt is a string and completion a list, wanted two strings or two lists of messages" },
         { RECORD_AUTO, "{\"prompt\": [], \"completion\": \"x\"}",
-          "\"prompt\" is a list, wanted a string" },
+          "prompt is a list and completion a string, wanted two strings or two lists of messages" },
         { RECORD_AUTO, "{\"prompt\": \"x\", \"completion\": \"y\", \"response\": \"z\"}",
           "has both \"completion\" and \"response\", which mean the same; leave one" },
         { RECORD_AUTO, "{\"instruction\": \"x\", \"output\": \"y\", \"input\": {}}",
@@ -719,7 +725,7 @@ int main(void)
         cmocka_unit_test(lengths_are_summed_up),
         cmocka_unit_test(a_record_longer_than_the_positions_is_an_error),
         cmocka_unit_test(auto_takes_each_record_for_what_it_is),
-        cmocka_unit_test(chat_is_refused_as_not_supported_yet),
+        cmocka_unit_test(conversations_need_a_tokenizer_and_a_template),
         cmocka_unit_test(records_of_text_need_a_tokenizer_and_eos),
         cmocka_unit_test(bad_records_are_refused_with_line_and_reason),
         cmocka_unit_test(line_ends_and_byte_order_marks_are_taken_as_they_come),

@@ -41,6 +41,7 @@ static void marked(const char *source, const char *messages, struct strbuf *out)
     struct chat_template *t = make(source);
     json_t *m = parse(messages);
     struct tokenizer_text special[3];
+    const struct chat_specials all = { special, 3 };
     struct chat_answers answers = { .count = 0 };
     const struct chat_opts o = { .date = "2024-07-06" };
     struct strbuf text = STRBUF_INIT;
@@ -50,7 +51,7 @@ static void marked(const char *source, const char *messages, struct strbuf *out)
         special[i] = (struct tokenizer_text){ specials[i], strlen(specials[i]) };
     strbuf_clear(out);
     if (chat_template_render(t, m, &o, &text, NULL, &err) ||
-        chat_template_answers(t, m, &o, &text, special, 3, &answers, &err))
+        chat_template_answers(t, m, &o, &text, &all, NULL, &answers, &err))
         strbuf_puts(out, err.msg);
     for (int64_t i = 0; i < answers.count; i++) {
         strbuf_add(out, text.buf + at, answers.at[i].begin - at);
@@ -157,7 +158,7 @@ static void the_template_sees_what_transformers_gives(void **state)
     struct chat_template *t = make("{{ bos_token }}{{ tools|tojson }}{{ documents }}{{ "
                                    "add_generation_prompt }}{{ mode }}{{ strftime_now('%d %b %Y') "
                                    "}}{{ nope is defined }}");
-    json_t *m = parse("[]"), *tools = parse("[{\"b\":1,\"a\":2.5}]"),
+    json_t *m = parse("[{}]"), *tools = parse("[{\"b\":1,\"a\":2.5}]"),
            *special = parse("{\"bos_token\":\"<s>\"}"), *extra = parse("{\"mode\":\"x\"}");
     struct chat_opts o = { tools, NULL, special, extra, true, "2025-01-31" };
     struct strbuf out = STRBUF_INIT;
@@ -213,6 +214,7 @@ static void real_templates_render_and_mask_as_transformers(void **state)
             const char *hash = json_string_value(json_array_get(want, i));
             const struct chat_opts o = { .special = special, .date = "2024-07-06" };
             struct strbuf text = STRBUF_INIT, all_text = STRBUF_INIT;
+            const struct chat_specials known = { tokens, (int64_t)json_array_size(list) };
             struct chat_answers a = { .count = 0 };
             char got[65];
 
@@ -222,8 +224,7 @@ static void real_templates_render_and_mask_as_transformers(void **state)
                 continue;
             }
             assert_non_null(hash);
-            if (chat_template_answers(c, m, &o, &text, tokens, (int64_t)json_array_size(list), &a,
-                                      &err))
+            if (chat_template_answers(c, m, &o, &text, &known, NULL, &a, &err))
                 fail_msg("%s", err.msg);
             strbuf_add(&all_text, text.buf, text.len);
             for (int64_t k = 0; k < a.count; k++) {

@@ -12,7 +12,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void use(const struct chat_template *t, const json_t *messages)
 {
     const struct chat_opts o = { .date = "2024-07-06", .extra = NULL };
-    const struct tokenizer_text special = { "</s>", 4 };
+    const struct tokenizer_text end = { "</s>", 4 };
+    const struct chat_specials special = { &end, 1 };
     struct strbuf text = STRBUF_INIT;
     struct jinja_spans spans = { .count = 0 };
     struct chat_answers answers = { .count = 0 };
@@ -22,7 +23,7 @@ static void use(const struct chat_template *t, const json_t *messages)
             if (spans.span[i].begin > text.len)
                 abort();
         if (text.len < 100000 &&
-            !chat_template_answers(t, messages, &o, &text, &special, 1, &answers, NULL))
+            !chat_template_answers(t, messages, &o, &text, &special, NULL, &answers, NULL))
             for (int64_t i = 0; i < answers.count; i++)
                 if (answers.at[i].message >= 0 &&
                     (answers.at[i].begin > answers.at[i].end || answers.at[i].end > text.len))

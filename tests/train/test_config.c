@@ -254,15 +254,6 @@ static void what_is_not_supported_yet_is_refused_by_name(void **state)
     refuses_set("data.valid=0.05",
                 "-s data.valid=0.05: data.valid: a share or number of the records is not supported "
                 "in this version, a file of its own is");
-    refuses_set("data.format=messages",
-                "-s data.format=messages: data.format: \"messages\" is not supported in this "
-                "version, auto, tokens, text, completion or alpaca is");
-    refuses_set("data.template=chatml",
-                "-s data.template=chatml: data.template: \"chatml\" is not supported in this "
-                "version, only \"auto\" is");
-    refuses_set("data.train_on=last",
-                "-s data.train_on=last: data.train_on: \"last\" is not supported in this version, "
-                "all is");
     refuses_set("data.train=[{path: a, weight: 2}]",
                 "-s data.train=[{path: a, weight: 2}]: data.train.0: a weight is not supported in "
                 "this version, only 1 is");
