@@ -6,7 +6,14 @@
 
 #include <stdint.h>
 
-enum rng_stream { RNG_INIT = 1, RNG_DROPOUT = 2, RNG_SHUFFLE = 3, RNG_SAMPLE = 4, RNG_TEST = 99 };
+enum rng_stream {
+    RNG_INIT = 1,
+    RNG_DROPOUT = 2,
+    RNG_SHUFFLE = 3,
+    RNG_SAMPLE = 4,
+    RNG_PRUNE = 21,
+    RNG_TEST = 99
+};
 
 struct rng_key {
     uint64_t seed;

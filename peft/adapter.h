@@ -27,6 +27,15 @@ struct adapter_site {
     void *state;                              /* (optional) the method's own, in adapter->mem */
 };
 
+/* What a method's merge does to a value of the base: whether its change can be told without the
+ * base, and taken back. */
+enum merge_kind {
+    MERGE_BY_BASE, /* depends on other values of the base too, and cannot be taken back */
+    MERGE_ADDS,    /* w + d, d is what 0 becomes */
+    MERGE_SCALES,  /* w * f, f is what 1 becomes */
+    MERGE_REPLACES /* w is lost */
+};
+
 /* A method: where it sits, what it trains, and the graph ops it makes. Members marked optional may
  * be NULL; what that means stands beside them. The hooks of the graph are called in this order for
  * a linear: weight, bias, input, then forward on the base's output. */
@@ -66,6 +75,10 @@ struct adapter_ops {
     void (*merge_rows)(const struct adapter_site *s, int64_t first, int64_t n, float *w);
     /* (optional) the change of the bias: bias (O), in place; false: it leaves it alone. */
     bool (*merge_bias)(const struct adapter_site *s, float *bias);
+    enum merge_kind merges; /* what those two do */
+    /* (optional) the weight's change as scale * left right, left (O, r), right (r, I), r and scale
+     * of the site; NULL: it is no product of that rank */
+    void (*factors)(const struct adapter_site *s, float *left, float *right);
 };
 extern const struct adapter_ops *const adapter_methods[];   /* NULL-terminated */
 const struct adapter_ops *adapter_method(const char *name); /* NULL: none of that name */

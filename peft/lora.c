@@ -4,6 +4,7 @@
  * A: (R, I)   B: (O, R)   b: (O), only with lora_bias
  * Merged: W' = W + s B A, bias' = bias + s b. */
 #include <math.h>
+#include <string.h>
 
 #include "peft/methods.h"
 
@@ -107,6 +108,20 @@ static bool lora_merge_bias(const struct adapter_site *s, float *bias)
     return true;
 }
 
+static void lora_factors(const struct adapter_site *s, float *left, float *right)
+{
+    memcpy(left, s->param[LORA_B]->data, (size_t)(s->slot->out * s->r) * sizeof *left);
+    memcpy(right, s->param[LORA_A]->data, (size_t)(s->r * s->slot->in) * sizeof *right);
+}
+
+void lora_fill(struct adapter_site *s, const float *left, const float *right, const float *bias)
+{
+    memcpy(s->param[LORA_B]->data, left, (size_t)(s->slot->out * s->r) * sizeof *left);
+    memcpy(s->param[LORA_A]->data, right, (size_t)(s->r * s->slot->in) * sizeof *right);
+    if (bias)
+        memcpy(s->param[LORA_BIAS]->data, bias, (size_t)s->slot->out * sizeof *bias);
+}
+
 const struct adapter_ops lora_ops = {
     .name = "lora",
     .peft_type = "LORA",
@@ -117,4 +132,6 @@ const struct adapter_ops lora_ops = {
     .forward = lora_forward,
     .merge_rows = lora_merge_rows,
     .merge_bias = lora_merge_bias,
+    .merges = MERGE_ADDS,
+    .factors = lora_factors,
 };
