@@ -6,6 +6,8 @@ const struct op_def op_defs[] = {
                        NULL, NULL, -1 },
     [OP_LINEAR] = { "linear", 2, 4, linear_infer, linear_forward, linear_backward, linear_needs,
                     linear_scratch, 3 },
+    [OP_SPARSE] = { "sparse", 3, 3, sparse_infer, sparse_forward, sparse_backward, sparse_needs,
+                    sparse_scratch, 2 },
     [OP_RMSNORM] = { "rmsnorm", 2, 2, rmsnorm_infer, rmsnorm_forward, rmsnorm_backward,
                      rmsnorm_needs, rmsnorm_scratch, -1 },
     [OP_LAYERNORM] = { "layernorm", 2, 3, layernorm_infer, layernorm_forward, layernorm_backward,

@@ -11,6 +11,7 @@
 enum op {
     OP_EMBEDDING,
     OP_LINEAR,
+    OP_SPARSE,
     OP_RMSNORM,
     OP_LAYERNORM,
     OP_ROPE_ANGLES,
@@ -45,11 +46,27 @@ struct rope {
     int64_t dynamic_after; /* L0 */
 };
 
+/* Where the values of a sparse weight (rows, cols) stand. It may change between passes: the graph
+ * reads it anew. */
+struct sparse {
+    int64_t rows, cols;
+    const int32_t *row_offs; /* rows + 1, as struct csr; NULL: not chosen yet, the weight is zero */
+    const int32_t *col_idx;
+    /* (optional) while set, backward adds the dense gradient of the weight, or its entries'
+     * squares, to these (rows, cols) instead of making the gradient of the values */
+    float *dense;
+    bool squared;
+    bool mapped; /* dense lies in a mapped file, whose pages need not stay */
+};
+
 /* What an op needs besides its inputs; each op reads its own member. */
 union op_args {
     struct {
         float scale;
     } linear; /* y = acc + scale * (x W^T + b) */
+    struct {
+        const struct sparse *at;
+    } sparse;
     struct {
         float eps;
         int64_t group;
@@ -129,6 +146,10 @@ struct tensor *op_embedding(struct graph *g, struct tensor *table, struct tensor
  * O) may be NULL */
 struct tensor *op_linear(struct graph *g, struct tensor *x, struct tensor *w, struct tensor *b,
                          struct tensor *acc, float scale);
+/* y (N, O) = acc + x S^T   x (N, I), values (nnz) at the places `at` of S (O, I), which is
+ * borrowed; acc (N, O) */
+struct tensor *op_sparse(struct graph *g, struct tensor *x, struct tensor *values,
+                         struct tensor *acc, const struct sparse *at);
 /* Over groups of `group` = length of w channels, C / group groups a row (q/k norms: group = head
  * size). plus_one: multiplies by 1 + w (Gemma). */
 struct tensor *op_rmsnorm(struct graph *g, struct tensor *x, struct tensor *w, float eps,

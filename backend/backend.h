@@ -35,6 +35,14 @@ struct act {
     int is_bf16;
 };
 
+/* The places of a sparse matrix (rows, cols): row o has values [row_offs[o], row_offs[o + 1]), at
+ * the columns col_idx, ascending in a row. */
+struct csr {
+    int64_t rows, cols;
+    const int32_t *row_offs; /* rows + 1 */
+    const int32_t *col_idx;  /* row_offs[rows] */
+};
+
 /* One attention over a flat row of segments. With a cache, segment s owns sequence slot[s], whose
  * first past[s] keys and values are there already: its own k and v (N, K*D) must have been appended
  * (kv_append), and are then read from the cache. */
@@ -75,6 +83,17 @@ struct backend {
     size_t (*column_sum_scratch)(int64_t n, int64_t C);
     void (*column_sum)(int64_t n, int64_t C, float scale, const float *dy, float *db,
                        void *scratch);
+
+    /* S (O, I) with values v at the places s: y (n, O) = acc + x S^T, y may be acc; dx (n, I) += dy
+     * S; dv[k] += sum_n dy[n][row k] x[n][column k]. Working memory for `lanes` threads; neither n
+     * nor the threads decide about the order of a sum. */
+    size_t (*sparse_scratch)(int64_t in, int64_t out, int lanes);
+    void (*sparse_xst)(int64_t n, const struct csr *s, const float *v, struct act x, struct act acc,
+                       struct act y, int lanes, void *scratch);
+    void (*sparse_xs)(int64_t n, const struct csr *s, const float *v, const float *dy, float *dx,
+                      int lanes, void *scratch);
+    void (*sparse_sample)(int64_t n, const struct csr *s, const float *dy, struct act x, float *dv,
+                          void *scratch);
 
     /* y (n, C) = scale * table[id]; id -1 - i: row i of virtual_rows (P, C), unscaled. An id
      * without a row gives zeros. */
@@ -122,6 +141,7 @@ struct backend {
     void (*add)(int64_t n, struct act a, float scale, struct act b, struct act y);
     void (*scale)(int64_t n, float scale, struct act x, struct act y);
     void (*axpy)(int64_t n, float scale, const float *x, float *y); /* y += scale * x */
+    void (*add_square)(int64_t n, const float *x, float *y);        /* y += x * x */
     /* y = x / (1 - p) where rng_uniform(key, i) >= p, else 0 */
     void (*dropout)(int64_t n, float p, struct rng_key key, struct act x, struct act y);
     void (*dropout_backward)(int64_t n, float p, struct rng_key key, const float *dy, float *dx);

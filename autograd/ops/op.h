@@ -15,6 +15,7 @@
 
 OP_FUNCTIONS(embedding)
 OP_FUNCTIONS(linear)
+OP_FUNCTIONS(sparse)
 OP_FUNCTIONS(rmsnorm)
 OP_FUNCTIONS(layernorm)
 OP_FUNCTIONS(rope_angles)

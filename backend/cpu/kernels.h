@@ -9,6 +9,15 @@ void bias_acc_cpu(int64_t n, int64_t C, const float *p, float scale, const float
 size_t column_sum_scratch_cpu(int64_t n, int64_t C);
 void column_sum_cpu(int64_t n, int64_t C, float scale, const float *dy, float *db, void *scratch);
 
+size_t sparse_scratch_cpu(int64_t in, int64_t out, int lanes);
+void sparse_xst_cpu(int64_t n, const struct csr *s, const float *v, struct act x, struct act acc,
+                    struct act y, int lanes, void *scratch);
+void sparse_xs_cpu(int64_t n, const struct csr *s, const float *v, const float *dy, float *dx,
+                   int lanes, void *scratch);
+void sparse_sample_cpu(int64_t n, const struct csr *s, const float *dy, struct act x, float *dv,
+                       void *scratch);
+void add_square_cpu(int64_t n, const float *x, float *y);
+
 void embed_cpu(int64_t n, const int32_t *id, const struct qmat *table, const float *virtual_rows,
                int64_t P, float scale, struct act y);
 void embed_backward_cpu(int64_t n, int64_t C, const int32_t *id, int64_t V, int64_t P, float scale,

@@ -32,6 +32,46 @@ static T linear_kept(struct graph *g, T const *t, const struct op_case *c)
     return op_add(g, op_linear(g, t[0], t[1], NULL, t[2], c->p), t[2], 1.0f);
 }
 
+/* Rows of 2, 0 and 3 values; of c->k columns, where the last value stands in the last. */
+static T sparse(struct graph *g, T const *t, const struct op_case *c)
+{
+    static const int32_t offs[] = { 0, 2, 2, 5 };
+    static int32_t cols[] = { 1, 4, 0, 2, 0 };
+    static struct sparse at = { .rows = 3, .row_offs = offs, .col_idx = cols };
+
+    at.cols = c->k;
+    cols[4] = c->k - 1;
+    return op_sparse(g, t[0], t[1], t[2], &at);
+}
+
+/* Wider than the pieces of the kernels, each fifth row of three values. */
+static T sparse_wide(struct graph *g, T const *t, const struct op_case *c)
+{
+    static int32_t offs[136], cols[81];
+    static const struct sparse at = { 135, 150, offs, cols, NULL, false, false };
+
+    (void)c;
+    for (int32_t i = 0; i < 135; i++)
+        offs[i + 1] = offs[i] + (i % 5 == 4 ? 3 : 0);
+    for (int32_t i = 0; i < 81; i++)
+        cols[i] = i % 3 * 50 + i / 3;
+    return op_sparse(g, t[0], t[1], t[2], &at);
+}
+
+/* acc is read once more, so the sum cannot take over its storage. */
+static T sparse_kept(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_add(g, sparse(g, t, c), t[2], 1.0f);
+}
+
+static T sparse_nowhere(struct graph *g, T const *t, const struct op_case *c)
+{
+    static const struct sparse at = { .rows = 3, .cols = 5 };
+
+    (void)c;
+    return op_add(g, op_sparse(g, t[0], t[1], t[2], &at), t[2], 1.0f);
+}
+
 static T rmsnorm(struct graph *g, T const *t, const struct op_case *c)
 {
     return op_rmsnorm(g, t[0], t[1], 1e-2f, c->k);
@@ -133,6 +173,25 @@ static const struct op_case cases[] = {
       .build = linear_kept,
       .p = 0.7f },
     { "linear, frozen", OP_LINEAR, { ROWS(7), { 5, 7, true } }, .build = linear, .p = 1.0f },
+    { "sparse", OP_SPARSE, { ROWS(5), VECTOR(5), ROWS(3) }, .build = sparse, .k = 5 },
+    { "sparse, one token",
+      OP_SPARSE,
+      { ROWS(7), VECTOR(5), ROWS(3) },
+      .build = sparse,
+      .segment = { 1 },
+      .k = 7 },
+    { "sparse, acc kept",
+      OP_SPARSE,
+      { ROWS(5), VECTOR(5), ROWS(3) },
+      .build = sparse_kept,
+      .segment = { 90, 56 },
+      .k = 5 },
+    { "sparse, wide",
+      OP_SPARSE,
+      { ROWS(150), VECTOR(81), ROWS(135) },
+      .build = sparse_wide,
+      .segment = { 40 } },
+    { "sparse, not chosen", OP_SPARSE, { ROWS(5), VECTOR(5), ROWS(3) }, .build = sparse_nowhere },
     { "rmsnorm", OP_RMSNORM, { ROWS(5), VECTOR(5) }, .build = rmsnorm },
     { "rmsnorm by heads, 1 + w", OP_RMSNORM, { ROWS(15), VECTOR(5) }, .build = rmsnorm, .k = 1 },
     { "rmsnorm, many rows",
