@@ -102,6 +102,14 @@ struct tensor *graph_leaf(struct graph *g, struct tensor *t)
     return leaf;
 }
 
+enum dtype graph_set_act(struct graph *g, enum dtype act)
+{
+    const enum dtype before = g->opts.act;
+
+    g->opts.act = act;
+    return before;
+}
+
 void graph_block(struct graph *g, struct tensor *x)
 {
     int *mark;
@@ -167,6 +175,7 @@ static struct node *record_node(struct graph *g, enum op op, const union op_args
     n = &r->node;
     n->op = op;
     n->n_in = n_in;
+    n->act = g->opts.act;
     if (args)
         n->args = *args;
     n->g = g;

@@ -93,6 +93,9 @@ struct tensor *graph_vector(struct graph *g, const float *data, int64_t n, const
 /* A tensor owned by an adapter or model: a parameter when grad is not NULL, else a constant. */
 struct tensor *graph_leaf(struct graph *g, struct tensor *t);
 
+/* The type of activations recorded from now on (graph_opts.act at first); returns what it was. */
+enum dtype graph_set_act(struct graph *g, enum dtype act);
+
 /* Marks a place where the residual stream `x` is the only live activation: nodes between two marks
  * are a block that the planner may recompute from the mark before it. */
 void graph_block(struct graph *g, struct tensor *x);

@@ -17,6 +17,7 @@ enum op {
     OP_ROPE_ANGLES,
     OP_ROPE,
     OP_ATTENTION,
+    OP_LSTM,
     OP_GATE,
     OP_ACTIVATION,
     OP_ADD,
@@ -90,6 +91,9 @@ union op_args {
         uint32_t site;
     } dropout;
     struct {
+        bool reverse;
+    } lstm;
+    struct {
         int64_t first, count;
     } slice;
     struct {
@@ -102,6 +106,7 @@ struct node {
     int n_in;
     struct tensor *in[NODE_MAX_IN]; /* an absent optional input is NULL */
     struct tensor *out;
+    enum dtype act; /* of the graph when it was recorded */
     union op_args args;
     void *saved;        /* what forward keeps for backward; in the slab */
     size_t saved_bytes; /* for max_tokens; set by infer */
@@ -133,7 +138,7 @@ extern const struct op_def op_defs[OP_COUNT];
 /* For ops: the running pass and its working memory (NULL before graph_allocate). */
 const struct graph_input *node_input(const struct node *n);
 void *node_scratch(const struct node *n);
-enum dtype graph_act(const struct graph *g);
+enum dtype graph_act(const struct graph *g); /* while it is recorded */
 bool graph_wants_backward(const struct graph *g);
 int64_t graph_max_tokens(const struct graph *g);
 int64_t graph_max_segments(const struct graph *g);
@@ -162,9 +167,16 @@ struct tensor *op_rope_angles(struct graph *g, const struct rope *rope);
 /* x (N, heads * head_dim): the first 2 * half channels of each head turn, half-split pairs (i, i +
  * half) */
 struct tensor *op_rope(struct graph *g, struct tensor *x, struct tensor *angles, int64_t head_dim);
-/* q (N, H*D), k and v (N, K*D): causal attention inside each segment; out (N, H*D) */
+/* q (N, H*D), k and v (N, K*D): causal attention inside each segment; out (N, H*D). prefix_k and
+ * prefix_v (P, K*D), or NULL both: keys and values that every query sees before its segment's own;
+ * a window counts them. */
 struct tensor *op_attention(struct graph *g, struct tensor *q, struct tensor *k, struct tensor *v,
+                            struct tensor *prefix_k, struct tensor *prefix_v,
                             const struct attention_shape *shape);
+/* z (T, 4H): input parts of the gates i, f, g, o; w (4H, H), b (4H): how the gates take the last
+ * step's output; out (T, H) of one direction, `reverse`: from the last row back. f32 only. */
+struct tensor *op_lstm(struct graph *g, struct tensor *z, struct tensor *w, struct tensor *b,
+                       bool reverse);
 /* act(a) * b, both (N, C) */
 struct tensor *op_gate(struct graph *g, struct tensor *a, struct tensor *b, enum activation kind);
 struct tensor *op_activation(struct graph *g, struct tensor *x, enum activation kind);

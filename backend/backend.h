@@ -18,7 +18,7 @@
 #include "core/rng.h"
 #include "quant/quant.h"
 
-enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_QUICK_GELU, ACT_RELU };
+enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_QUICK_GELU, ACT_RELU, ACT_TANH };
 
 struct attention_shape {
     int64_t heads, kv_heads, head_dim;
@@ -56,10 +56,15 @@ struct attention_call {
     const float *cache_k, *cache_v; /* (slots, capacity, K*D) of this layer, or NULL */
     int64_t capacity;
     const int64_t *slot, *past; /* segments */
-    /* backward */
-    const float *dout;   /* (N, H*D) */
-    float *dq, *dk, *dv; /* each may be NULL */
-    int lanes;           /* threads that scratch was sized for */
+    /* P keys and values (P, K*D) at positions 0 .. P - 1 of every segment, whose own keys follow
+     * at P; 0: none */
+    int64_t prefix;
+    struct act prefix_k, prefix_v;
+    /* backward; each gradient may be NULL */
+    const float *dout; /* (N, H*D) */
+    float *dq, *dk, *dv;
+    float *dprefix_k, *dprefix_v; /* (P, K*D) */
+    int lanes;                    /* threads that scratch was sized for */
     void *scratch;
 };
 
@@ -129,6 +134,15 @@ struct backend {
                                 bool backward, int lanes);
     void (*attention)(const struct attention_call *call);
     void (*attention_backward)(const struct attention_call *call);
+
+    /* One direction of an LSTM over T rows: z (T, 4H), w (4H, H), b (4H), h (T, H); gates (T, 4H)
+     * and cell (T, H) are kept for backward. reverse: from the last row to the first. */
+    void (*lstm)(int64_t T, int64_t H, bool reverse, const float *z, const float *w, const float *b,
+                 float *h, float *gates, float *cell);
+    size_t (*lstm_scratch)(int64_t T, int64_t H);
+    void (*lstm_backward)(int64_t T, int64_t H, bool reverse, const float *w, const float *h,
+                          const float *gates, const float *cell, const float *dh, float *dz,
+                          float *dw, float *db, void *scratch);
 
     /* Elementwise, n elements. */
     void (*activation)(int64_t n, enum activation kind, struct act x, struct act y);

@@ -64,7 +64,7 @@ static struct tensor *attention(struct builder *b, int64_t i, struct tensor *x)
     };
     struct tensor *q = linear(b, &l->linear[LIN_Q], x);
     struct tensor *k = linear(b, &l->linear[LIN_K], x);
-    struct tensor *v = linear(b, &l->linear[LIN_V], x);
+    struct tensor *v = linear(b, &l->linear[LIN_V], x), *prefix_k, *prefix_v;
 
     if (l->q_norm.w)
         q = norm(b, &l->q_norm, q);
@@ -72,7 +72,8 @@ static struct tensor *attention(struct builder *b, int64_t i, struct tensor *x)
         k = norm(b, &l->k_norm, k);
     q = op_rope(b->g, q, b->angles, b->c->head_dim);
     k = op_rope(b->g, k, b->angles, b->c->head_dim);
-    return linear(b, &l->linear[LIN_O], op_attention(b->g, q, k, v, &shape));
+    adapter_keys_values(b->a, slot_at(b, l->kv_slot), b->g, &prefix_k, &prefix_v);
+    return linear(b, &l->linear[LIN_O], op_attention(b->g, q, k, v, prefix_k, prefix_v, &shape));
 }
 
 static struct tensor *feed_forward(struct builder *b, int64_t i, struct tensor *x)

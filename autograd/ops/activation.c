@@ -1,4 +1,4 @@
-/* y = act(x): SiLU x s(x), GELU x Phi(x), its tanh form, quick GELU x s(1.702 x), ReLU
+/* y = act(x): SiLU x s(x), GELU x Phi(x), its tanh form, quick GELU x s(1.702 x), ReLU, tanh
  *
  * x, y: (N, C), s the logistic function   dx = dy * act'(x)   Saves nothing.
  * Hendrycks & Gimpel 2016; Elfwing et al. 2017 */

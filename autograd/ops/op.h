@@ -21,6 +21,7 @@ OP_FUNCTIONS(layernorm)
 OP_FUNCTIONS(rope_angles)
 OP_FUNCTIONS(rope)
 OP_FUNCTIONS(attention)
+OP_FUNCTIONS(lstm)
 OP_FUNCTIONS(gate)
 OP_FUNCTIONS(activation)
 OP_FUNCTIONS(add)
@@ -84,7 +85,7 @@ static inline struct qmat tensor_qmat(const struct tensor *t)
 
 static inline enum gemm_type node_gemm(const struct node *n)
 {
-    return graph_act(n->g) == DT_BF16 ? GEMM_BF16 : GEMM_F32;
+    return n->act == DT_BF16 ? GEMM_BF16 : GEMM_F32;
 }
 
 /* Gradients flow into `t`. */

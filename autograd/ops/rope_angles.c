@@ -1,10 +1,10 @@
 /* out = cos | sin of the angles pos * inv_freq, times the attention factor   Su et al. 2021
  *
  * pos: (N), of the pass   out: (N, 2 * half), always f32
- * Frequencies depend on the length L of the segment (past tokens counted): long_inv_freq where
- * L > long_after (Phi-3, Ding et al. 2024); dynamic NTK where L > L0:
- *     base' = base ((f L / L0) - (f - 1))^(d / (d - 2)),  inv_freq[i] = base'^(-2i / d),  d = 2
- * half The angle is rounded to f32 first, as transformers does. No inputs, so no gradient. */
+ * Frequencies depend on the length L of the segment (its last position and one): long_inv_freq
+ * where L > long_after (Phi-3, Ding et al. 2024); dynamic NTK where L > L0: base' = base ((f L /
+ * L0) - (f - 1))^(d / (d - 2)),  inv_freq[i] = base'^(-2i / d),  d = 2 half The angle is rounded to
+ * f32 first, as transformers does. No inputs, so no gradient. */
 #include "autograd/ops/op.h"
 
 #include <math.h>
@@ -40,9 +40,10 @@ static void grown_frequencies(const struct rope *r, int64_t length, float *inv_f
 
 enum table { TABLE_SHORT, TABLE_LONG, TABLE_GROWN };
 
+/* By the last position: tokens in the cache and those that stand before the record are counted. */
 static int64_t total_length(const struct graph_input *in, int64_t s)
 {
-    return (in->past ? in->past[s] : 0) + in->start[s + 1] - in->start[s];
+    return in->start[s + 1] > in->start[s] ? (int64_t)in->pos[in->start[s + 1] - 1] + 1 : 0;
 }
 
 static enum table table_for(const struct rope *r, int64_t length)

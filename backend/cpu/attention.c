@@ -117,13 +117,17 @@ static struct lane lane_at(const struct attention_shape *a, float *at)
     return w;
 }
 
-/* Where the keys and values of the query's sequence begin: the cache or the rows of this pass. */
-static struct act sequence(const struct attention_call *c, const struct att_query *q, bool values,
-                           int64_t *row)
+/* Where the keys and values begin: the prefix, the query's sequence in the cache, or the rows of
+ * this pass. */
+static struct act sequence(const struct attention_call *c, const struct att_query *q,
+                           const struct att_keys *t, bool values, int64_t *row)
 {
     const int64_t width = c->shape.kv_heads * c->shape.head_dim;
     const float *cache = values ? c->cache_v : c->cache_k;
 
+    *row = 0;
+    if (t->prefix)
+        return values ? c->prefix_v : c->prefix_k;
     *row = q->row;
     if (!cache)
         return values ? c->v : c->k;
@@ -188,17 +192,16 @@ static void rescale(int64_t n, float factor, float *o)
 
 /* One query tile against one key tile. */
 static void forward_tile(const struct attention_call *c, const struct att_query *q,
-                         const struct lane *w, int64_t k0)
+                         const struct att_keys *keys, const struct lane *w)
 {
     const struct attention_shape *a = &c->shape;
     const int64_t D = a->head_dim, Dp = att_padded(D), M = att_group(a) * q->bq;
-    const int64_t count = min64(ATT_KEYS, q->past + q->first + q->bq - k0);
     int64_t row;
-    const struct act k = sequence(c, q, false, &row), v = sequence(c, q, true, &row);
+    const struct act k = sequence(c, q, keys, false, &row), v = sequence(c, q, keys, true, &row);
 
-    att_load_keys(a, k, row + k0, q->kh, count, w->v);
-    tile_transpose(count, D, w->v, Dp, ATT_KEYS, w->kt, ATT_KEYS);
-    att_load_keys(a, v, row + k0, q->kh, count, w->v);
+    att_load_keys(a, k, row + keys->k0, q->kh, keys->count, w->v);
+    tile_transpose(keys->count, D, w->v, Dp, ATT_KEYS, w->kt, ATT_KEYS);
+    att_load_keys(a, v, row + keys->k0, q->kh, keys->count, w->v);
     const struct tile scores = { .m = M,
                                  .n = ATT_KEYS,
                                  .k = D,
@@ -216,14 +219,14 @@ static void forward_tile(const struct attention_call *c, const struct att_query 
         int64_t lo, hi;
         float factor;
 
-        att_visible(a, q->past + q->first + i % q->bq, k0, &lo, &hi);
+        att_seen(c, q, i % q->bq, keys, &lo, &hi);
         softmax_row((int32_t)lo, (int32_t)hi, w->s + i * ATT_KEYS, w->m + i, w->l + i, &factor);
         if (factor != 1.0f)
             rescale(Dp, factor, w->o + i * Dp);
     }
     const struct tile values = { .m = M,
                                  .n = Dp,
-                                 .k = count,
+                                 .k = keys->count,
                                  .a = w->s,
                                  .ars = ATT_KEYS,
                                  .acs = 1,
@@ -248,9 +251,19 @@ static void forward_query(const struct attention_call *c, const struct att_query
         w->m[i] = -INFINITY;
         w->l[i] = 0;
     }
+    att_prefix_tiles(c, q, &from, &to);
+    for (int64_t k = from; k < to; k++) {
+        const struct att_keys keys = att_prefix_tile(c, k);
+
+        forward_tile(c, q, &keys, w);
+    }
     att_key_tiles(a, q, &from, &to);
-    for (int64_t k = from; k < to; k++)
-        forward_tile(c, q, w, k * ATT_KEYS);
+    for (int64_t k = from; k < to; k++) {
+        const int64_t k0 = k * ATT_KEYS, there = q->past + q->first + q->bq - k0;
+        const struct att_keys keys = { false, k0, min64(ATT_KEYS, there) };
+
+        forward_tile(c, q, &keys, w);
+    }
     for (int64_t i = 0; i < G * q->bq; i++) {
         const int64_t row = q->row + q->first + i % q->bq;
         const int64_t at = row * a->heads + q->kh * G + i / q->bq;

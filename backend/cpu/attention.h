@@ -3,7 +3,7 @@
  * The work is cut into query tiles and key tiles. A query tile is `bq` tokens of one segment times
  * the G = H / K heads that read the same keys: G * bq rows, row g * bq + t. Key tiles hold ATT_KEYS
  * keys and are counted from the first key of the sequence, so that the sum over keys of a query has
- * one order, wherever the query stands. */
+ * one order, wherever the query stands. A prefix has tiles of its own, which come first. */
 #ifndef BACKEND_CPU_ATTENTION_H
 #define BACKEND_CPU_ATTENTION_H
 
@@ -54,7 +54,42 @@ static inline void att_visible(const struct attention_shape *a, int64_t p, int64
     *hi = end > ATT_KEYS ? ATT_KEYS : end < *lo ? *lo : end;
 }
 
-/* Key tiles [*from, *to) that some query of the tile sees. */
+/* Keys [k0, k0 + count) of a query's sequence, or of the prefix before it: a tile holds keys of one
+ * of the two. */
+struct att_keys {
+    bool prefix;
+    int64_t k0, count;
+};
+
+/* Keys [*lo, *hi) of the tile that token t of the query tile sees. */
+static inline void att_seen(const struct attention_call *c, const struct att_query *q, int64_t t,
+                            const struct att_keys *k, int64_t *lo, int64_t *hi)
+{
+    att_visible(&c->shape, (k->prefix ? c->prefix : 0) + q->past + q->first + t, k->k0, lo, hi);
+    if (*hi > k->count)
+        *hi = k->count < *lo ? *lo : k->count;
+}
+
+/* Tile i of the prefix. */
+static inline struct att_keys att_prefix_tile(const struct attention_call *c, int64_t i)
+{
+    const int64_t k0 = i * ATT_KEYS, left = c->prefix - k0;
+
+    return (struct att_keys){ true, k0, left < ATT_KEYS ? left : ATT_KEYS };
+}
+
+/* Tiles [*from, *to) of the prefix that some query of the tile sees. */
+static inline void att_prefix_tiles(const struct attention_call *c, const struct att_query *q,
+                                    int64_t *from, int64_t *to)
+{
+    const int64_t w = c->shape.window;
+    const int64_t low = w > 0 ? c->prefix + q->past + q->first - w + 1 : 0;
+
+    *to = (c->prefix + ATT_KEYS - 1) / ATT_KEYS;
+    *from = low >= c->prefix ? *to : (low < 0 ? 0 : low) / ATT_KEYS;
+}
+
+/* Key tiles [*from, *to) of the sequence that some query of the tile sees. */
 static inline void att_key_tiles(const struct attention_shape *a, const struct att_query *q,
                                  int64_t *from, int64_t *to)
 {

@@ -5,7 +5,8 @@
  *
  * Two ways to share the work, with the same bits: by key head, all three gradients at once; or,
  * where that is too few pieces for the threads, dq by query tile and then dk, dv by key tile, which
- * computes s and do.v twice. */
+ * computes s and do.v twice. Gradients of a prefix, which all segments share, have a sweep of their
+ * own, by its tiles, over the segments in order. */
 #include <omp.h>
 
 #include "backend/cpu/attention.h"
@@ -100,7 +101,7 @@ SIMD_FUNCTION(static, score_row, row_body,
 
 static bool wants_scores(const struct attention_call *c)
 {
-    return c->dq || c->dk;
+    return c->dq || c->dk || c->dprefix_k;
 }
 
 static void load_queries(const struct attention_call *c, const struct att_query *q,
@@ -113,24 +114,26 @@ static void load_queries(const struct attention_call *c, const struct att_query 
     att_load_rows(c, q, dout, 1.0f, w->dout);
 }
 
-static void load_keys(const struct attention_call *c, int64_t row, int64_t kh, int64_t count,
-                      const struct lane *w)
+/* The keys of the prefix, or those of the segment that begins at row `start`. */
+static void load_keys(const struct attention_call *c, int64_t start, int64_t kh,
+                      const struct att_keys *keys, const struct lane *w)
 {
-    const int64_t D = c->shape.head_dim, Dp = att_padded(D);
+    const int64_t D = c->shape.head_dim, Dp = att_padded(D), count = keys->count;
+    const int64_t row = keys->k0 + (keys->prefix ? 0 : start);
 
-    att_load_keys(&c->shape, c->k, row, kh, count, w->k);
+    att_load_keys(&c->shape, keys->prefix ? c->prefix_k : c->k, row, kh, count, w->k);
     tile_transpose(count, D, w->k, Dp, ATT_KEYS, w->kt, ATT_KEYS);
     for (int64_t i = 0; i < count * Dp; i++)
         w->k[i] *= c->shape.scale;
     if (!wants_scores(c))
         return;
-    att_load_keys(&c->shape, c->v, row, kh, count, w->v);
+    att_load_keys(&c->shape, keys->prefix ? c->prefix_v : c->v, row, kh, count, w->v);
     tile_transpose(count, D, w->v, Dp, ATT_KEYS, w->vt, ATT_KEYS);
 }
 
 /* s = weights, ds = gradients of scores, of the loaded query tile and the loaded key tile */
-static void weights(const struct attention_call *c, const struct att_query *q, int64_t k0,
-                    const struct lane *w)
+static void weights(const struct attention_call *c, const struct att_query *q,
+                    const struct att_keys *keys, const struct lane *w)
 {
     const struct attention_shape *a = &c->shape;
     const int64_t D = a->head_dim, Dp = att_padded(D), G = att_group(a);
@@ -161,7 +164,7 @@ static void weights(const struct attention_call *c, const struct att_query *q, i
         const int64_t at = row * a->heads + q->kh * G + i / q->bq;
         int64_t lo, hi;
 
-        att_visible(a, q->first + i % q->bq, k0, &lo, &hi);
+        att_seen(c, q, i % q->bq, keys, &lo, &hi);
         score_row((int32_t)lo, (int32_t)hi, c->lse[at], w->delta ? w->delta[at] : 0.0f, inv_cap,
                   w->s + i * ATT_KEYS, w->ds + i * ATT_KEYS);
     }
@@ -196,7 +199,7 @@ static void add_dq(const struct attention_call *c, const struct att_query *q, in
 }
 
 /* The lane's dk += ds^T (scale q), dv += p^T dout */
-static void sum_keys(const struct attention_call *c, const struct att_query *q,
+static void sum_keys(const struct attention_call *c, const struct att_query *q, bool dk, bool dv,
                      const struct lane *w)
 {
     const int64_t Dp = att_padded(c->shape.head_dim), M = att_group(&c->shape) * q->bq;
@@ -212,12 +215,12 @@ static void sum_keys(const struct attention_call *c, const struct att_query *q,
                       .ldc = Dp,
                       .add = true };
 
-    if (c->dk)
+    if (dk)
         tile_product(&t);
     t.a = w->s;
     t.b = w->dout;
     t.c = w->dv;
-    if (c->dv)
+    if (dv)
         tile_product(&t);
 }
 
@@ -241,8 +244,9 @@ static void key_tile(const struct attention_call *c, int64_t s, int64_t kh, int6
     const int64_t k0 = tile * ATT_KEYS, len = c->start[s + 1] - c->start[s];
     const int64_t count = min64(ATT_KEYS, len - k0), row = c->start[s] + k0;
     const int64_t step = att_tokens(&c->shape), Dp = att_padded(c->shape.head_dim);
+    const struct att_keys keys = { false, k0, count };
 
-    load_keys(c, row, kh, count, w);
+    load_keys(c, c->start[s], kh, &keys, w);
     memset(w->dk, 0, (size_t)(ATT_KEYS * Dp) * sizeof *w->dk);
     memset(w->dv, 0, (size_t)(ATT_KEYS * Dp) * sizeof *w->dv);
     for (int64_t i = k0 / step; i * step < len; i++) {
@@ -255,13 +259,62 @@ static void key_tile(const struct attention_call *c, int64_t s, int64_t kh, int6
         if (to <= tile)
             continue;
         load_queries(c, &q, w);
-        weights(c, &q, k0, w);
-        sum_keys(c, &q, w);
+        weights(c, &q, &keys, w);
+        sum_keys(c, &q, c->dk, c->dv, w);
         if (all && c->dq)
             add_dq(c, &q, count, w);
     }
     add_keys(&c->shape, row, kh, count, w->dk, c->dk);
     add_keys(&c->shape, row, kh, count, w->dv, c->dv);
+}
+
+/* What one tile of the prefix adds to dq of one segment. */
+static void prefix_dq(const struct attention_call *c, int64_t s, int64_t kh, int64_t tile,
+                      const struct lane *w)
+{
+    const struct att_keys keys = att_prefix_tile(c, tile);
+    const int64_t step = att_tokens(&c->shape), len = c->start[s + 1] - c->start[s];
+
+    load_keys(c, 0, kh, &keys, w);
+    for (int64_t i = 0; i * step < len; i++) {
+        const struct att_query q = att_query_at(c, s, kh, i);
+        int64_t from, to;
+
+        att_prefix_tiles(c, &q, &from, &to);
+        if (from > tile)
+            break; /* the window has passed */
+        load_queries(c, &q, w);
+        weights(c, &q, &keys, w);
+        add_dq(c, &q, keys.count, w);
+    }
+}
+
+/* Gradients of one tile of the prefix, over all query tiles of all segments that see it. A
+ * segment's part is summed by itself before it is added. */
+static void prefix_tile(const struct attention_call *c, int64_t kh, int64_t tile,
+                        const struct lane *w)
+{
+    const struct att_keys keys = att_prefix_tile(c, tile);
+    const int64_t step = att_tokens(&c->shape), Dp = att_padded(c->shape.head_dim);
+
+    load_keys(c, 0, kh, &keys, w);
+    for (int64_t s = 0; s < c->segments; s++) {
+        memset(w->dk, 0, (size_t)(ATT_KEYS * Dp) * sizeof *w->dk);
+        memset(w->dv, 0, (size_t)(ATT_KEYS * Dp) * sizeof *w->dv);
+        for (int64_t i = 0; i * step < c->start[s + 1] - c->start[s]; i++) {
+            const struct att_query q = att_query_at(c, s, kh, i);
+            int64_t from, to;
+
+            att_prefix_tiles(c, &q, &from, &to);
+            if (from > tile)
+                break;
+            load_queries(c, &q, w);
+            weights(c, &q, &keys, w);
+            sum_keys(c, &q, c->dprefix_k, c->dprefix_v, w);
+        }
+        add_keys(&c->shape, keys.k0, kh, keys.count, w->dk, c->dprefix_k);
+        add_keys(&c->shape, keys.k0, kh, keys.count, w->dv, c->dprefix_v);
+    }
 }
 
 /* dq of one query tile, over all key tiles that it sees. */
@@ -273,32 +326,62 @@ static void query_tile(const struct attention_call *c, int64_t s, int64_t kh, in
     int64_t from, to;
 
     load_queries(c, &q, w);
+    att_prefix_tiles(c, &q, &from, &to);
+    for (int64_t k = from; k < to; k++) {
+        const struct att_keys keys = att_prefix_tile(c, k);
+
+        load_keys(c, 0, kh, &keys, w);
+        weights(c, &q, &keys, w);
+        add_dq(c, &q, keys.count, w);
+    }
     att_key_tiles(&c->shape, &q, &from, &to);
     for (int64_t k = from; k < to; k++) {
-        const int64_t k0 = k * ATT_KEYS, count = min64(ATT_KEYS, len - k0);
+        const int64_t k0 = k * ATT_KEYS;
+        const struct att_keys keys = { false, k0, min64(ATT_KEYS, len - k0) };
 
-        load_keys(c, q.row + k0, kh, count, w);
-        weights(c, &q, k0, w);
-        add_dq(c, &q, count, w);
+        load_keys(c, q.row, kh, &keys, w);
+        weights(c, &q, &keys, w);
+        add_dq(c, &q, keys.count, w);
     }
+}
+
+static int64_t prefix_tiles(const struct attention_call *c)
+{
+    return (c->prefix + ATT_KEYS - 1) / ATT_KEYS;
 }
 
 static void by_key_head(const struct attention_call *c, int64_t s, int64_t kh, const struct lane *w)
 {
+    for (int64_t k = 0; k < prefix_tiles(c) && c->dq; k++)
+        prefix_dq(c, s, kh, k, w);
     for (int64_t k = 0; k * ATT_KEYS < c->start[s + 1] - c->start[s]; k++)
         key_tile(c, s, kh, k, true, w);
 }
 
-enum share { BY_HEAD, BY_QUERY, BY_KEY };
+enum share { BY_HEAD, BY_QUERY, BY_KEY, BY_PREFIX };
 
-/* One sweep over pieces of `step` tokens (BY_HEAD: whole segments). */
+static void piece_of_segment(const struct attention_call *c, enum share share, const int64_t *tiles,
+                             int64_t piece, int64_t kh, const struct lane *w)
+{
+    const int64_t s = att_find_tile(tiles, c->segments, piece);
+
+    if (share == BY_QUERY)
+        query_tile(c, s, kh, piece - tiles[s], w);
+    else
+        key_tile(c, s, kh, piece - tiles[s], false, w);
+}
+
+/* One sweep over pieces of `step` tokens (BY_HEAD: whole segments; BY_PREFIX: tiles of the prefix).
+ */
 static void sweep(const struct attention_call *c, enum share share, const float *delta,
                   float *lanes)
 {
     const int64_t K = c->shape.kv_heads, floats = lane_floats(&c->shape);
     const int64_t step = share == BY_QUERY ? att_tokens(&c->shape) : ATT_KEYS;
     int64_t *tiles = c->scratch;
-    const int64_t pieces = share == BY_HEAD ? c->segments : att_count_tiles(c, step, tiles);
+    const int64_t pieces = share == BY_HEAD     ? c->segments
+                           : share == BY_PREFIX ? prefix_tiles(c)
+                                                : att_count_tiles(c, step, tiles);
     const int64_t count = pieces * K;
     const int threads = (int)min64(min64(c->lanes, omp_get_max_threads()), max64(1, count));
 
@@ -309,14 +392,13 @@ static void sweep(const struct attention_call *c, enum share share, const float 
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < count; i++) {
             const int64_t piece = share == BY_QUERY ? pieces - 1 - i / K : i / K;
-            const int64_t s = share == BY_HEAD ? piece : att_find_tile(tiles, c->segments, piece);
 
             if (share == BY_HEAD)
-                by_key_head(c, s, i % K, &w);
-            else if (share == BY_QUERY)
-                query_tile(c, s, i % K, piece - tiles[s], &w);
+                by_key_head(c, piece, i % K, &w);
+            else if (share == BY_PREFIX)
+                prefix_tile(c, i % K, piece, &w);
             else
-                key_tile(c, s, i % K, piece - tiles[s], false, &w);
+                piece_of_segment(c, share, tiles, piece, i % K, &w);
         }
     }
 }
@@ -328,12 +410,16 @@ void attention_backward_cpu(const struct attention_call *c)
     float *delta = (float *)(void *)((char *)c->scratch + att_table_bytes(c->segments));
     float *lanes = delta + delta_floats(&c->shape, n);
 
-    if (!c->dq && !c->dk && !c->dv)
+    if (!c->dq && !c->dk && !c->dv && !c->dprefix_k && !c->dprefix_v)
         return;
     if (wants_scores(c))
         output_dots(c, n, delta);
     else
         delta = NULL;
+    if (c->dprefix_k || c->dprefix_v)
+        sweep(c, BY_PREFIX, delta, lanes);
+    if (!c->dq && !c->dk && !c->dv)
+        return;
     if (threads == 1 || heads >= 3 * (int64_t)threads) {
         sweep(c, BY_HEAD, delta, lanes);
         return;

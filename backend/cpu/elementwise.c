@@ -60,6 +60,9 @@ static void activation_value(int64_t n, enum activation kind, const float *x, fl
     } else if (kind == ACT_GELU) { /* x Phi(x); erfc keeps its digits in the left tail */
         for (int64_t i = 0; i < n; i++)
             value[i] = 0.5f * x[i] * erfcf(-0x1.6a09e6p-1f * x[i]);
+    } else if (kind == ACT_TANH) {
+        for (int64_t i = 0; i < n; i++)
+            value[i] = tanh_f32(x[i]);
     } else {
         sigmoid_value(n, f.k1, f.k3, x, value);
     }
@@ -76,6 +79,12 @@ static void activation_slope(int64_t n, enum activation kind, const float *x, fl
         for (int64_t i = 0; i < n; i++)
             slope[i] = 0.5f * erfcf(-0x1.6a09e6p-1f * x[i]) +
                        x[i] * 0x1.988454p-2f * exp_f32(-0.5f * x[i] * x[i]);
+    } else if (kind == ACT_TANH) {
+        for (int64_t i = 0; i < n; i++) {
+            const float t = tanh_f32(x[i]);
+
+            slope[i] = 1.0f - t * t;
+        }
     } else {
         sigmoid_slope(n, f.k1, f.k3, x, slope);
     }

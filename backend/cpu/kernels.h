@@ -46,6 +46,13 @@ size_t attention_scratch_cpu(const struct attention_shape *shape, int64_t n, int
 void attention_cpu(const struct attention_call *call);
 void attention_backward_cpu(const struct attention_call *call);
 
+void lstm_cpu(int64_t T, int64_t H, bool reverse, const float *z, const float *w, const float *b,
+              float *h, float *gates, float *cell);
+size_t lstm_scratch_cpu(int64_t T, int64_t H);
+void lstm_backward_cpu(int64_t T, int64_t H, bool reverse, const float *w, const float *h,
+                       const float *gates, const float *cell, const float *dh, float *dz, float *dw,
+                       float *db, void *scratch);
+
 void activation_cpu(int64_t n, enum activation kind, struct act x, struct act y);
 void activation_backward_cpu(int64_t n, enum activation kind, struct act x, const float *dy,
                              float *dx);

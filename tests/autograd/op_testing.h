@@ -19,7 +19,7 @@
 #include "autograd/ops.h"
 #include "autograd/plan.h"
 
-enum { CASE_MAX_IN = 5, CASE_MAX_ELEMS = 1 << 14, CASE_MAX_TOKENS = 256 };
+enum { CASE_MAX_IN = 5, CASE_MAX_ELEMS = 1 << 15, CASE_MAX_TOKENS = 256 };
 
 struct case_input {
     int64_t rows; /* 0: a row for each token; else a leaf of that many rows */

@@ -27,8 +27,8 @@ static struct fixture {
     struct graph_input pass;
     int32_t id[TOKENS], pos[TOKENS], target[TOKENS];
     int64_t start[8], slot[8], past[8];
-    float nll[TOKENS], data[6][VALUES], grad[6][VALUES], table[4096];
-    struct tensor leaf[6];
+    float nll[TOKENS], data[9][VALUES], grad[9][VALUES], table[4096];
+    struct tensor leaf[9];
     int leaves;
 } fx;
 
@@ -142,6 +142,13 @@ static void activations_equal_torch(void **state)
     }
 }
 
+static void tanh_equals_torch(void **state)
+{
+    (void)state;
+    open_graph(3, true);
+    expect_golden("tanh", op_activation(fx.g, rows(5, 1, 4), ACT_TANH), golden_tanh);
+}
+
 static void norms_equal_torch(void **state)
 {
     struct tensor *x, *w, *b;
@@ -197,7 +204,44 @@ static void attention_equals_torch(void **state)
     q = rows(24, 4, 2);
     k = rows(12, 5, 2);
     v = rows(12, 6, 2);
-    expect_golden("attention", op_attention(fx.g, q, k, v, &shape), golden_attention);
+    expect_golden("attention", op_attention(fx.g, q, k, v, NULL, NULL, &shape), golden_attention);
+}
+
+static void attention_behind_a_prefix_equals_torch(void **state)
+{
+    const struct attention_shape shape = {
+        .heads = 4, .kv_heads = 2, .head_dim = 6, .scale = 0.40824829f
+    };
+    struct tensor *q, *k, *v, *pk, *pv;
+
+    (void)state;
+    open_graph(7, true);
+    fx.pass.segments = 2;
+    fx.start[1] = 4;
+    fx.start[2] = 7;
+    q = rows(24, 4, 2);
+    k = rows(12, 5, 2);
+    v = rows(12, 6, 2);
+    pk = leaf(3, 12, 7, 2);
+    pv = leaf(3, 12, 8, 2);
+    expect_golden("attention behind a prefix", op_attention(fx.g, q, k, v, pk, pv, &shape),
+                  golden_attention_prefix);
+}
+
+/* Both directions; leaves in the order of PyTorch's parameters. */
+static void an_lstm_equals_torch(void **state)
+{
+    struct tensor *x, *part[2], *w[4];
+
+    (void)state;
+    open_graph(4, true);
+    x = leaf(4, 5, 10, 1);
+    for (int d = 0; d < 2; d++) {
+        for (int i = 0; i < 4; i++)
+            w[i] = leaf(12, i ? i == 1 ? 3 : 0 : 5, 11 + 4 * d + i, 1);
+        part[d] = op_lstm(fx.g, op_linear(fx.g, x, w[0], w[2], NULL, 1), w[1], w[3], d == 1);
+    }
+    expect_golden("lstm", op_concat(fx.g, part[0], part[1]), golden_lstm);
 }
 
 static const float inv_freq[] = { 1.0f, 0.0464158878f, 0.00215443479f }; /* 10000^(-i/3) */
@@ -238,8 +282,7 @@ static void long_segments_get_other_frequencies(void **state)
     open_graph(12, false); /* segments of 3, 5, 2, 2 tokens, the last behind 3 others */
     fx.pass.segments = 4;
     memcpy(fx.start, (int64_t[]){ 0, 3, 8, 10, 12 }, 5 * sizeof *fx.start);
-    fx.past[3] = 3;
-    fx.pass.past = fx.past;
+    memcpy(fx.pos, (int32_t[]){ 0, 1, 2, 0, 1, 2, 3, 4, 0, 1, 3, 4 }, 12 * sizeof *fx.pos);
     a = op_rope_angles(fx.g, &two);
     run(a, NULL);
     out = a->data;
@@ -247,8 +290,8 @@ static void long_segments_get_other_frequencies(void **state)
         const float *f = (t >= 3 && t < 8) || t >= 10 ? longer : inv_freq;
 
         for (int i = 0; i < 3; i++) {
-            assert_true(out[t * 6 + i] == cosf((float)t * f[i]) * 1.5f);
-            assert_true(out[t * 6 + 3 + i] == sinf((float)t * f[i]) * 1.5f);
+            assert_true(out[t * 6 + i] == cosf((float)fx.pos[t] * f[i]) * 1.5f);
+            assert_true(out[t * 6 + 3 + i] == sinf((float)fx.pos[t] * f[i]) * 1.5f);
         }
     }
     graph_free(fx.g);
@@ -321,7 +364,7 @@ static void generation_over_the_cache_repeats_the_whole_pass(void **state)
     tq = rows(H, 1, 2);
     tk = rows(WIDTH, 2, 2);
     tv = rows(WIDTH, 3, 2);
-    out = op_attention(fx.g, tq, tk, tv, &shape);
+    out = op_attention(fx.g, tq, tk, tv, NULL, NULL, &shape);
     run(out, NULL);
     memcpy(whole, out->data, sizeof whole);
     fx.pass.cache = &cache;
@@ -408,10 +451,23 @@ static void misfits_are_refused_with_their_sizes(void **state)
     REFUSED(op_rope(fx.g, rows(7, 1, 1), op_rope_angles(fx.g, &r), 6), ESHAPE, "heads of 6");
     REFUSED(op_rope(fx.g, rows(8, 1, 1), op_rope_angles(fx.g, &r), 4), ESHAPE, "angles (4, 6)");
     REFUSED(op_rope_angles(fx.g, &none), EARG, "no frequencies");
-    REFUSED(op_attention(fx.g, rows(10, 1, 1), rows(4, 1, 1), rows(4, 1, 1), &odd), ESHAPE,
-            "5 heads");
-    REFUSED(op_attention(fx.g, rows(8, 1, 1), rows(4, 1, 1), rows(6, 1, 1), &wide), ESHAPE,
-            "8, 4, 6 values");
+    REFUSED(op_attention(fx.g, rows(10, 1, 1), rows(4, 1, 1), rows(4, 1, 1), NULL, NULL, &odd),
+            ESHAPE, "5 heads");
+    REFUSED(op_attention(fx.g, rows(8, 1, 1), rows(4, 1, 1), rows(6, 1, 1), NULL, NULL, &wide),
+            ESHAPE, "8, 4, 6 values");
+    REFUSED(op_attention(fx.g, rows(8, 1, 1), rows(4, 1, 1), rows(4, 1, 1), leaf(3, 5, 1, 1),
+                         leaf(3, 5, 1, 1), &wide),
+            ESHAPE, "the prefix hold 4 values, found (3, 5)");
+    REFUSED(op_attention(fx.g, rows(8, 1, 1), rows(4, 1, 1), rows(4, 1, 1), leaf(3, 4, 1, 1),
+                         leaf(2, 4, 1, 1), &wide),
+            ESHAPE, "(3, 4) and (2, 4)");
+    REFUSED(op_attention(fx.g, rows(8, 1, 1), rows(4, 1, 1), rows(4, 1, 1), leaf(3, 4, 1, 1), NULL,
+                         &wide),
+            EARG, "keys and values");
+    REFUSED(op_lstm(fx.g, leaf(3, 8, 1, 1), leaf(8, 3, 1, 1), leaf(8, 0, 1, 1), false), ESHAPE,
+            "(4H, H), found (8, 3)");
+    REFUSED(op_lstm(fx.g, rows(8, 1, 1), leaf(8, 2, 1, 1), leaf(8, 0, 1, 1), false), ESHAPE,
+            "rows of 8 values, found (4, 8)");
     REFUSED(op_gate(fx.g, rows(8, 1, 1), rows(4, 1, 1), ACT_SILU), ESHAPE, "(4, 8) and (4, 4)");
     REFUSED(op_add(fx.g, rows(8, 1, 1), rows(4, 1, 1), 1), ESHAPE, "(4, 8) and (4, 4)");
     REFUSED(op_slice(fx.g, rows(8, 1, 1), 6, 3), ESHAPE, "3 columns from 6");
@@ -427,9 +483,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(activations_equal_torch),
+        cmocka_unit_test(tanh_equals_torch),
         cmocka_unit_test(norms_equal_torch),
         cmocka_unit_test(cross_entropy_equals_torch),
         cmocka_unit_test(attention_equals_torch),
+        cmocka_unit_test(attention_behind_a_prefix_equals_torch),
+        cmocka_unit_test(an_lstm_equals_torch),
         cmocka_unit_test(rope_equals_transformers),
         cmocka_unit_test(long_segments_get_other_frequencies),
         cmocka_unit_test(the_fused_head_equals_logits_and_loss),

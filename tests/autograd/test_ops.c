@@ -93,7 +93,12 @@ static T rope(struct graph *g, T const *t, const struct op_case *c)
 
 static T attention(struct graph *g, T const *t, const struct op_case *c)
 {
-    return op_attention(g, t[0], t[1], t[2], &c->shape);
+    return op_attention(g, t[0], t[1], t[2], t[3], t[4], &c->shape);
+}
+
+static T lstm(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_lstm(g, t[0], t[1], t[2], c->k);
 }
 
 static T gate(struct graph *g, T const *t, const struct op_case *c)
@@ -237,10 +242,32 @@ static const struct op_case cases[] = {
       .build = attention,
       .segment = { 5 },
       .shape = SHAPE(1, 1, 33, 0, 0) },
+    { "attention behind a prefix",
+      OP_ATTENTION,
+      { ROWS(10), ROWS(10), ROWS(10), LEAF(3, 10), LEAF(3, 10) },
+      .build = attention,
+      .segment = { 5, 1, 3 },
+      .shape = SHAPE(2, 2, 5, 0, 0) },
+    { "attention behind a prefix of several tiles",
+      OP_ATTENTION,
+      { ROWS(18), ROWS(6), ROWS(6), LEAF(67, 6), LEAF(67, 6) },
+      .build = attention,
+      .segment = { 41, 9, 17 },
+      .shape = SHAPE(6, 2, 3, 0, 0.4f) },
+    { "attention behind a prefix that leaves the window",
+      OP_ATTENTION,
+      { ROWS(18), ROWS(6), ROWS(6), LEAF(6, 6), LEAF(6, 6) },
+      .build = attention,
+      .segment = { 70, 2 },
+      .shape = SHAPE(6, 2, 3, 4, 0) },
+    { "lstm", OP_LSTM, { LEAF(5, 12), LEAF(12, 3), VECTOR(12) }, .build = lstm },
+    { "lstm, reverse", OP_LSTM, { LEAF(5, 12), LEAF(12, 3), VECTOR(12) }, .build = lstm, .k = 1 },
+    { "lstm, wide", OP_LSTM, { LEAF(2, 284), LEAF(284, 71), VECTOR(284) }, .build = lstm },
     { "gate silu", OP_GATE, { ROWS(5), ROWS(5) }, .build = gate, .k = ACT_SILU },
     { "gate gelu", OP_GATE, { ROWS(5), ROWS(5) }, .build = gate, .k = ACT_GELU },
     { "gate gelu tanh", OP_GATE, { ROWS(5), ROWS(5) }, .build = gate, .k = ACT_GELU_TANH },
     { "gate quick gelu", OP_GATE, { ROWS(5), ROWS(5) }, .build = gate, .k = ACT_QUICK_GELU },
+    { "gate tanh", OP_GATE, { ROWS(5), ROWS(5) }, .build = gate, .k = ACT_TANH },
     { "gate relu",
       OP_GATE,
       { ROWS(5), ROWS(5) },
@@ -251,6 +278,7 @@ static const struct op_case cases[] = {
     { "gelu", OP_ACTIVATION, { ROWS(5) }, .build = activation, .k = ACT_GELU },
     { "gelu tanh", OP_ACTIVATION, { ROWS(5) }, .build = activation, .k = ACT_GELU_TANH },
     { "quick gelu", OP_ACTIVATION, { ROWS(5) }, .build = activation, .k = ACT_QUICK_GELU },
+    { "tanh", OP_ACTIVATION, { ROWS(5) }, .build = activation, .k = ACT_TANH },
     { "relu",
       OP_ACTIVATION,
       { ROWS(5) },

@@ -118,7 +118,7 @@ static struct tensor *block(struct graph *g, struct llama *m, int layer, struct 
     q = op_rope(g, slot(g, m, i, y, NULL), angles, D);
     k = op_rope(g, slot(g, m, i + 1, y, NULL), angles, D);
     v = slot(g, m, i + 2, y, NULL);
-    x = slot(g, m, i + 3, op_attention(g, q, k, v, &shape), x);
+    x = slot(g, m, i + 3, op_attention(g, q, k, v, NULL, NULL, &shape), x);
     y = op_rmsnorm(g, x, norm, 1e-5f, false);
     y = op_gate(g, slot(g, m, i + 4, y, NULL), slot(g, m, i + 5, y, NULL), ACT_SILU);
     return slot(g, m, i + 6, y, x);

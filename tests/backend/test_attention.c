@@ -113,14 +113,55 @@ static void outputs_match_double(void **state)
     }
 }
 
-/* The same tokens alone, behind others, and one by one over the cache. */
-static void a_query_gets_the_same_bits_alone_in_a_batch_and_over_the_cache(void **state)
+/* Each segment behind P keys: as if it had these at its beginning. */
+static void outputs_behind_a_prefix_match_double(void **state)
 {
-    enum { LEN = 200, BEFORE = 77, SLOTS = 2, CAPACITY = 211 };
+    enum { P = 70, N = 230 };
+    const int64_t start[] = { 0, 1, 66, 66, N };
 
     (void)state;
     for (int k = 0; k < SHAPES; k++) {
         const struct attention_shape *a = &shapes[k];
+        const int64_t H = a->heads * a->head_dim, K = a->kv_heads * a->head_dim;
+        float *q = filled((P + N) * H, 1), *key = filled((P + N) * K, 2);
+        float *v = filled((P + N) * K, 3), *pk = filled(P * K, 4), *pv = filled(P * K, 5);
+        float *out = filled((P + N) * H, 6), *lse = filled((P + N) * a->heads, 7);
+
+        run((struct attention_call){ .shape = *a,
+                                     .segments = 4,
+                                     .start = start,
+                                     .q = { q + P * H, 0 },
+                                     .k = { key + P * K, 0 },
+                                     .v = { v + P * K, 0 },
+                                     .out = { out + P * H, 0 },
+                                     .lse = lse + P * a->heads,
+                                     .prefix = P,
+                                     .prefix_k = { pk, 0 },
+                                     .prefix_v = { pv, 0 } });
+        for (int s = 0; s < 4; s++) { /* the rows before a segment are no longer wanted */
+            memcpy(key + start[s] * K, pk, (size_t)(P * K) * sizeof *pk);
+            memcpy(v + start[s] * K, pv, (size_t)(P * K) * sizeof *pv);
+            for (int64_t i = P + start[s]; i < P + start[s + 1]; i += 1 + i % 7)
+                assert_true(row_off(a, q, key, v, start[s], i, out, lse) < 1e-5);
+        }
+        mem_free(q);
+        mem_free(key);
+        mem_free(v);
+        mem_free(pk);
+        mem_free(pv);
+        mem_free(out);
+        mem_free(lse);
+    }
+}
+
+/* The same tokens alone, behind others, and one by one over the cache. */
+static void a_query_gets_the_same_bits_alone_in_a_batch_and_over_the_cache(void **state)
+{
+    enum { LEN = 200, BEFORE = 77, SLOTS = 2, CAPACITY = 211, PREFIX = 67 };
+
+    (void)state;
+    for (int k = 0; k < 2 * SHAPES; k++) { /* without and with a prefix */
+        const struct attention_shape *a = &shapes[k % SHAPES];
         const int64_t H = a->heads * a->head_dim, K = a->kv_heads * a->head_dim;
         const int64_t start[] = { 0, BEFORE, BEFORE + LEN }, alone[] = { 0, LEN };
         float *q = filled((BEFORE + LEN) * H, 1), *key = filled((BEFORE + LEN) * K, 2);
@@ -128,24 +169,30 @@ static void a_query_gets_the_same_bits_alone_in_a_batch_and_over_the_cache(void 
         float *one = filled(LEN * H, 5), *lse = filled((BEFORE + LEN) * a->heads, 6);
         float *ck = filled(SLOTS * CAPACITY * K, 7), *cv = filled(SLOTS * CAPACITY * K, 8);
         float *sq = q + BEFORE * H, *sk = key + BEFORE * K, *sv = v + BEFORE * K;
+        float *pk = filled(PREFIX * K, 9), *pv = filled(PREFIX * K, 10);
+        const struct attention_call with = { .shape = *a,
+                                             .prefix = k < SHAPES ? 0 : PREFIX,
+                                             .prefix_k = { pk, 0 },
+                                             .prefix_v = { pv, 0 } };
         const size_t bytes = (size_t)(LEN * H) * sizeof(float);
 
-        run((struct attention_call){ .shape = *a,
-                                     .segments = 2,
-                                     .start = start,
-                                     .q = { q, 0 },
-                                     .k = { key, 0 },
-                                     .v = { v, 0 },
-                                     .out = { out, 0 },
-                                     .lse = lse });
-        run((struct attention_call){ .shape = *a,
-                                     .segments = 1,
-                                     .start = alone,
-                                     .q = { sq, 0 },
-                                     .k = { sk, 0 },
-                                     .v = { sv, 0 },
-                                     .out = { one, 0 },
-                                     .lse = lse });
+        struct attention_call c = with;
+
+        c.segments = 2;
+        c.start = start;
+        c.q.data = q;
+        c.k.data = key;
+        c.v.data = v;
+        c.out.data = out;
+        c.lse = lse;
+        run(c);
+        c.segments = 1;
+        c.start = alone;
+        c.q.data = sq;
+        c.k.data = sk;
+        c.v.data = sv;
+        c.out.data = one;
+        run(c);
         assert_memory_equal(out + BEFORE * H, one, bytes);
         memset(one, 0, bytes);
         for (int64_t t = 0, step; t < LEN; t += step) { /* pieces of 90, 1, 1, ... tokens */
@@ -154,19 +201,17 @@ static void a_query_gets_the_same_bits_alone_in_a_batch_and_over_the_cache(void 
             step = piece[1];
             backend_cpu()->kv_append(step, K, (struct act){ sk, 0 }, t, ck + (CAPACITY + t) * K);
             backend_cpu()->kv_append(step, K, (struct act){ sv, 0 }, t, cv + (CAPACITY + t) * K);
-            run((struct attention_call){ .shape = *a,
-                                         .segments = 1,
-                                         .start = piece,
-                                         .q = { sq + t * H, 0 },
-                                         .k = { sk + t * K, 0 },
-                                         .v = { sv + t * K, 0 },
-                                         .out = { one + t * H, 0 },
-                                         .lse = lse,
-                                         .cache_k = ck,
-                                         .cache_v = cv,
-                                         .capacity = CAPACITY,
-                                         .slot = &slot,
-                                         .past = &past });
+            c.start = piece;
+            c.q.data = sq + t * H;
+            c.k.data = sk + t * K;
+            c.v.data = sv + t * K;
+            c.out.data = one + t * H;
+            c.cache_k = ck;
+            c.cache_v = cv;
+            c.capacity = CAPACITY;
+            c.slot = &slot;
+            c.past = &past;
+            run(c);
         }
         assert_memory_equal(out + BEFORE * H, one, bytes);
         mem_free(q);
@@ -177,6 +222,8 @@ static void a_query_gets_the_same_bits_alone_in_a_batch_and_over_the_cache(void 
         mem_free(lse);
         mem_free(ck);
         mem_free(cv);
+        mem_free(pk);
+        mem_free(pv);
     }
 }
 
@@ -201,6 +248,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(outputs_match_double),
+        cmocka_unit_test(outputs_behind_a_prefix_match_double),
         cmocka_unit_test(a_query_gets_the_same_bits_alone_in_a_batch_and_over_the_cache),
         cmocka_unit_test(a_nan_is_not_hidden),
     };

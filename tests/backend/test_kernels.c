@@ -97,6 +97,8 @@ static double activation_in_double(enum activation kind, double x)
         return x / (1 + exp(-1.702 * x));
     case ACT_RELU:
         return x > 0 ? x : 0;
+    case ACT_TANH:
+        return tanh(x);
     }
     return NAN;
 }
@@ -109,7 +111,7 @@ static void activations_match_double(void **state)
     (void)state;
     for (int i = 0; i < N; i++)
         x[i] = (float)(i - N / 2) * 0.004f;
-    for (enum activation kind = ACT_SILU; kind <= ACT_RELU; kind++) {
+    for (enum activation kind = ACT_SILU; kind <= ACT_TANH; kind++) {
         dev->activation(N, kind, (struct act){ x, 0 }, (struct act){ y, 0 });
         for (int i = 0; i < N; i++) {
             const double want = activation_in_double(kind, (double)x[i]);
@@ -273,7 +275,22 @@ static void small_products_match_double_at_any_size(void **state)
 }
 
 /* Forward and backward of most kernels over one set of inputs, results one after another. */
-enum { DN = 700, DC = 96, DALL = 24 * DN * DC };
+enum { DN = 700, DC = 96, DALL = 32 * DN * DC };
+
+static void run_lstm(float *out, float *grads, const float *in)
+{
+    enum { T = 9, H = 80 };
+    const float *z = in, *w = in + 4 * T * H, *b = w + 4 * H * H, *dh = b + 4 * H;
+    float *gates = out + T * H, *cell = gates + 4 * T * H;
+    float *dw = grads + 4 * T * H, *db = dw + 4 * H * H;
+    void *scratch = mem_alloc(dev->lstm_scratch(T, H));
+
+    for (int reverse = 0; reverse < 2; reverse++) {
+        dev->lstm(T, H, reverse, z, w, b, out, gates, cell);
+        dev->lstm_backward(T, H, reverse, w, out, gates, cell, dh, grads, dw, db, scratch);
+    }
+    mem_free(scratch);
+}
 
 static void run_all(float *all, const float *in, int threads)
 {
@@ -283,7 +300,7 @@ static void run_all(float *all, const float *in, int threads)
     const int64_t start[] = { 0, 300, 301, DN };
     int32_t target[DN];
     struct act y = { all, 0 };
-    float *at = all, *more = all + 12 * DN * DC, *lse = more;
+    float *at = all, *more = all + 24 * DN * DC, *lse = more;
     const int lanes = threads;
     void *scratch;
 
@@ -322,6 +339,18 @@ static void run_all(float *all, const float *in, int threads)
     c.shape.kv_heads = 6; /* k and v are as wide as q here */
     dev->attention(&c);
     dev->attention_backward(&c);
+    c.prefix = 70; /* their gradients in one slot, one behind the other */
+    c.prefix_k = x2;
+    c.prefix_v = x;
+    c.out = NEXT;
+    dev->attention(&c);
+    c.dq = NEXT.data;
+    c.dk = NEXT.data;
+    c.dv = NEXT.data;
+    c.dprefix_k = NEXT.data;
+    c.dprefix_v = c.dprefix_k + 70 * DC;
+    dev->attention_backward(&c);
+    run_lstm(at + DN * DC, at + 2 * DN * DC, in);
 #undef NEXT
     mem_free(scratch);
 }

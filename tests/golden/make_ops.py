@@ -87,3 +87,25 @@ config = LlamaConfig(hidden_size=24, num_attention_heads=4, head_dim=6, max_posi
 rotary = llama.LlamaRotaryEmbedding(config)
 cos, sin = rotary(q, torch.arange(12)[None])
 emit("rope_dynamic", torch.cat([cos[0, :, :3], sin[0, :, :3]], 1))
+
+with_grads("tanh", torch.tanh(x), [x])
+
+# the same attention behind 3 keys and values that both records see
+pk, pv = leaf((3, 12), 7, 2.0), leaf((3, 12), 8, 2.0)
+parts = []
+for first, last in ((0, 4), (4, 7)):
+    n = last - first
+    heads = [q[first:last], torch.cat([pk, k[first:last]]), torch.cat([pv, v[first:last]])]
+    heads = [t.reshape(len(t), -1, 6).transpose(0, 1) for t in heads]
+    heads[1], heads[2] = (t.repeat_interleave(2, 0) for t in heads[1:])
+    seen = torch.ones(n, n + 3).tril(3).bool()
+    out = F.scaled_dot_product_attention(*(t[None] for t in heads), attn_mask=seen)[0]
+    parts.append(out.transpose(0, 1).reshape(n, 24))
+with_grads("attention_prefix", torch.cat(parts), [q, k, v, pk, pv])
+
+# an LSTM of one layer, there and back: outputs and gradients of its input and of all its weights
+lstm = torch.nn.LSTM(5, 3, batch_first=True, bidirectional=True)
+for i, p in enumerate(lstm.parameters()):
+    p.data = uniform(p.numel(), 11 + i).reshape(p.shape)
+steps = leaf((4, 5), 10)
+with_grads("lstm", lstm(steps[None])[0][0], [steps, *lstm.parameters()])
