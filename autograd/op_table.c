@@ -34,5 +34,9 @@ const struct op_def op_defs[] = {
                        NULL, head_loss_scratch, -1 },
     [OP_CROSS_ENTROPY] = { "cross_entropy", 1, 1, cross_entropy_infer, cross_entropy_forward,
                            cross_entropy_backward, cross_entropy_needs, cross_entropy_scratch, -1 },
+    [OP_COLUMN_SCALE] = { "column_scale", 2, 3, column_scale_infer, column_scale_forward,
+                          column_scale_backward, column_scale_needs, column_scale_scratch, 0 },
+    [OP_MAGNITUDE] = { "magnitude", 5, 5, magnitude_infer, magnitude_forward, magnitude_backward,
+                       magnitude_needs, magnitude_scratch, -1, true },
 };
 _Static_assert(sizeof op_defs / sizeof *op_defs == OP_COUNT, "an enum op has no table row");

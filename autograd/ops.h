@@ -28,6 +28,8 @@ enum op {
     OP_PICK_LAST,
     OP_HEAD_LOSS,
     OP_CROSS_ENTROPY,
+    OP_COLUMN_SCALE,
+    OP_MAGNITUDE,
     OP_COUNT
 };
 
@@ -99,6 +101,10 @@ union op_args {
     struct {
         float softcap;
     } loss;
+    struct {
+        float scale;
+        bool columns;
+    } magnitude;
 };
 
 struct node {
@@ -132,6 +138,8 @@ struct op_def {
     /* out may take over the storage (data and grad) of in[inplace]; -1: never. Backward of such an
      * op adds nothing to that input's grad when it is the very same memory. */
     int inplace;
+    /* what it makes is small and dear: kept for backward even where its block is recomputed */
+    bool keep;
 };
 extern const struct op_def op_defs[OP_COUNT];
 
@@ -198,6 +206,18 @@ struct tensor *op_head_loss(struct graph *g, struct tensor *x, struct tensor *w,
                             float softcap);
 /* The same over logits (N, V) that an adapter changed; used where the head itself trains. */
 struct tensor *op_cross_entropy(struct graph *g, struct tensor *logits, float softcap);
+
+/* c (C) * (x - b) + b for rows x (N, C); b (C) or NULL */
+struct tensor *op_column_scale(struct graph *g, struct tensor *x, struct tensor *c,
+                               struct tensor *b);
+/* (O): m / |W + scale B A|, row by row, without gradient through the norm. */
+struct magnitude {
+    struct tensor *m, *w, *a, *b; /* (O), (O, I) in any format, (R, I), (O, R) */
+    struct tensor *square;        /* (O): |w_i|^2 */
+    float scale;
+    bool columns; /* w is (I, O): norms of its columns */
+};
+struct tensor *op_magnitude(struct graph *g, const struct magnitude *of);
 
 /* For constructors in autograd/ops/: a node of `op` with these inputs, inferred; returns its
  * output, or NULL with the graph's error set. */

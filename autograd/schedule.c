@@ -52,6 +52,8 @@ static void mark_escapes(struct graph *g)
     for (int i = 0; i < g->nodes; i++) {
         const struct node *n = g->node[i];
 
+        if (g->ops[n->op].keep)
+            n->plan->escapes = true;
         for (int k = 0; n->plan->needed && k < n->n_in; k++) {
             const struct node *from = n->in[k] ? n->in[k]->from : NULL;
 

@@ -160,6 +160,21 @@ struct backend {
     void (*dropout)(int64_t n, float p, struct rng_key key, struct act x, struct act y);
     void (*dropout_backward)(int64_t n, float p, struct rng_key key, const float *dy, float *dx);
 
+    /* y (n, C) = c (C) * (x - b) + b; b (C) may be NULL. Backward: dx += c * dy (dx may be dy
+     * itself: dx = c * dy), dc += sum_n dy * (x - b), db += (1 - c) sum_n dy; each may be NULL, x
+     * is read for dc only, scratch for dc and db. */
+    void (*column_scale)(int64_t n, int64_t C, struct act x, const float *c, const float *b,
+                         struct act y);
+    size_t (*column_scale_scratch)(int64_t n, int64_t C);
+    void (*column_scale_backward)(int64_t n, int64_t C, struct act x, const float *c,
+                                  const float *b, const float *dy, float *dx, float *dc, float *db,
+                                  void *scratch);
+    /* norm (O) = |w_i + s A^T b_i| over the rows w_i of W (O, I), a (R, I), b (O, R), from square
+     * (O) = |w_i|^2; neither B A nor W is formed. `columns`: over the columns of W (I, O). */
+    size_t (*row_norms_scratch)(int64_t R, int64_t I, int64_t O);
+    void (*row_norms)(int64_t R, float s, const float *a, const struct qmat *w, bool columns,
+                      const float *b, const float *square, float *norm, void *scratch);
+
     /* Columns [yc, yc + C) of y (n, ldy) = columns [xc, xc + C) of x (n, ldx) */
     void (*copy_columns)(int64_t n, int64_t C, struct act x, int64_t ldx, int64_t xc, struct act y,
                          int64_t ldy, int64_t yc);

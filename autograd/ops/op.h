@@ -32,6 +32,8 @@ OP_FUNCTIONS(slice)
 OP_FUNCTIONS(pick_last)
 OP_FUNCTIONS(head_loss)
 OP_FUNCTIONS(cross_entropy)
+OP_FUNCTIONS(column_scale)
+OP_FUNCTIONS(magnitude)
 
 /* The device whose kernels run this node. */
 static inline const struct backend *node_backend(const struct node *n)

@@ -65,6 +65,15 @@ void axpy_cpu(int64_t n, float scale, const float *x, float *y);
 void dropout_cpu(int64_t n, float p, struct rng_key key, struct act x, struct act y);
 void dropout_backward_cpu(int64_t n, float p, struct rng_key key, const float *dy, float *dx);
 
+void column_scale_cpu(int64_t n, int64_t C, struct act x, const float *c, const float *b,
+                      struct act y);
+size_t column_scale_scratch_cpu(int64_t n, int64_t C);
+void column_scale_backward_cpu(int64_t n, int64_t C, struct act x, const float *c, const float *b,
+                               const float *dy, float *dx, float *dc, float *db, void *scratch);
+size_t row_norms_scratch_cpu(int64_t R, int64_t I, int64_t O);
+void row_norms_cpu(int64_t R, float s, const float *a, const struct qmat *w, bool columns,
+                   const float *b, const float *square, float *norm, void *scratch);
+
 void copy_columns_cpu(int64_t n, int64_t C, struct act x, int64_t ldx, int64_t xc, struct act y,
                       int64_t ldy, int64_t yc);
 void add_columns_cpu(int64_t n, int64_t C, const float *x, int64_t ldx, int64_t xc, float *y,

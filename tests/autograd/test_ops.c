@@ -159,6 +159,39 @@ static T cross_entropy(struct graph *g, T const *t, const struct op_case *c)
     return op_cross_entropy(g, t[0], c->p);
 }
 
+static T column_scale(struct graph *g, T const *t, const struct op_case *c)
+{
+    (void)c;
+    return op_column_scale(g, t[0], t[1], t[2]);
+}
+
+/* x is read once more, so the product cannot take over its storage. */
+static T column_scale_kept(struct graph *g, T const *t, const struct op_case *c)
+{
+    (void)c;
+    return op_add(g, op_column_scale(g, t[0], t[1], NULL), t[0], 1.0f);
+}
+
+/* m / |W + s B A| as a factor of rows; W (O, I), or (I, O) where k says columns. */
+static T magnitude(struct graph *g, T const *t, const struct op_case *c)
+{
+    static float square[16];
+    const float *w = t[2]->data;
+    const struct magnitude of = { .m = t[1],
+                                  .w = t[2],
+                                  .a = t[3],
+                                  .b = t[4],
+                                  .square = graph_vector(g, square, t[1]->dim[0], "square"),
+                                  .scale = c->p,
+                                  .columns = c->k };
+
+    memset(square, 0, sizeof square);
+    for (int64_t i = 0; i < t[2]->dim[0]; i++)
+        for (int64_t k = 0; k < t[2]->dim[1]; k++)
+            square[c->k ? k : i] += w[i * t[2]->dim[1] + k] * w[i * t[2]->dim[1] + k];
+    return op_column_scale(g, t[0], op_magnitude(g, &of), NULL);
+}
+
 #define SHAPE(h, k, d, w, cap)                                                                     \
     {                                                                                              \
         .heads = h, .kv_heads = k, .head_dim = d, .scale = 0.6f, .window = w, .softcap = cap       \
@@ -301,6 +334,31 @@ static const struct op_case cases[] = {
       .p = 1.5f },
     { "cross_entropy", OP_CROSS_ENTROPY, { ROWS(6) }, .build = cross_entropy },
     { "cross_entropy, cap", OP_CROSS_ENTROPY, { ROWS(6) }, .build = cross_entropy, .p = 1.5f },
+    { "column_scale", OP_COLUMN_SCALE, { ROWS(5), VECTOR(5), VECTOR(5) }, .build = column_scale },
+    { "column_scale, no bias, many rows",
+      OP_COLUMN_SCALE,
+      { ROWS(3), LEAF(3, 1) },
+      .build = column_scale,
+      .segment = { 90, 31 } },
+    { "column_scale, frozen bias",
+      OP_COLUMN_SCALE,
+      { ROWS(5), VECTOR(5), { 5, 0, true } },
+      .build = column_scale },
+    { "column_scale, x kept",
+      OP_COLUMN_SCALE,
+      { ROWS(5), LEAF(1, 5) },
+      .build = column_scale_kept },
+    { "magnitude",
+      OP_MAGNITUDE,
+      { ROWS(5), VECTOR(5), { 5, 7, true }, { 3, 7, true }, { 5, 3, true } },
+      .build = magnitude,
+      .p = 0.7f },
+    { "magnitude of columns",
+      OP_MAGNITUDE,
+      { ROWS(5), VECTOR(5), { 7, 5, true }, { 3, 7, true }, { 5, 3, true } },
+      .build = magnitude,
+      .p = 0.7f,
+      .k = 1 },
 };
 enum { CASES = sizeof cases / sizeof *cases };
 

@@ -274,6 +274,61 @@ static void small_products_match_double_at_any_size(void **state)
     mem_free(c);
 }
 
+/* One row of the changed weight, in double; `columns`: W is (I, O). */
+static double row_norm_in_double(const float *w, const float *a, const float *b, int64_t i,
+                                 int64_t R, int64_t I, int64_t O, double s, bool columns)
+{
+    double sum = 0;
+
+    for (int64_t k = 0; k < I; k++) {
+        double v = (double)(columns ? w[k * O + i] : w[i * I + k]);
+
+        for (int64_t r = 0; r < R; r++)
+            v += s * (double)b[i * R + r] * (double)a[r * I + k];
+        sum += v * v;
+    }
+    return sqrt(sum);
+}
+
+static void row_norms_match_double_in_every_format(void **state)
+{
+    enum { R = 5, I = 96, O = 64 };
+    float *a = filled(R * I, 1, 0.3f), *b = filled(O * R, 2, 0.5f), *w = filled(O * I, 3, 1);
+    float *square = zeros(I), *norm = zeros(I), *plain = zeros(O * I);
+    double want[I];
+    struct arena mem = ARENA_INIT;
+    void *scratch = mem_alloc(dev->row_norms_scratch(R, I, I));
+    const struct quant_spec spec = { QT_NF4, 64, true };
+
+    (void)state;
+    for (int kind = 0; kind < 4; kind++) {
+        const bool columns = kind & 1;
+        const int64_t rows = columns ? I : O, cols = columns ? O : I;
+        struct qmat m = { .type = QT_F32, .rows = rows, .cols = cols, .data = w };
+        struct graft_err err;
+
+        if (kind >= 2)
+            assert_int_equal(qmat_quantize(&m, &spec, &mem, &m, &err), GRAFT_OK);
+        qmat_decode(&m, 0, rows * cols, plain);
+        for (int64_t i = 0; i < O; i++) {
+            square[i] = 0;
+            want[i] = row_norm_in_double(plain, a, b, i, R, I, O, 1.7, columns);
+            for (int64_t k = 0; k < I; k++)
+                square[i] += powf(columns ? plain[k * O + i] : plain[i * I + k], 2);
+        }
+        dev->row_norms(R, 1.7f, a, &m, columns, b, square, norm, scratch);
+        assert_true(off(norm, want, O) < 1e-6);
+    }
+    arena_release(&mem);
+    mem_free(scratch);
+    mem_free(a);
+    mem_free(b);
+    mem_free(w);
+    mem_free(square);
+    mem_free(norm);
+    mem_free(plain);
+}
+
 /* Forward and backward of most kernels over one set of inputs, results one after another. */
 enum { DN = 700, DC = 96, DALL = 32 * DN * DC };
 
@@ -302,7 +357,7 @@ static void run_all(float *all, const float *in, int threads)
     struct act y = { all, 0 };
     float *at = all, *more = all + 24 * DN * DC, *lse = more;
     const int lanes = threads;
-    void *scratch;
+    void *scratch, *norms;
 
     omp_set_num_threads(threads);
     memset(all, 0, DALL * sizeof *all);
@@ -321,6 +376,7 @@ static void run_all(float *all, const float *in, int threads)
     };
     scratch =
         mem_alloc(dev->attention_scratch(&c.shape, DN, 3, true, lanes) + dev->norm_scratch(DN, DC));
+    norms = mem_alloc(dev->row_norms_scratch(40, DC, DC));
     c.scratch = scratch;
     dev->rmsnorm(DN, DC, x, w, 1e-5f, false, y, lse);
     dev->rmsnorm_backward(DN, DC, x, w, false, lse, g, NEXT.data, more + 2 * DN, scratch);
@@ -330,6 +386,12 @@ static void run_all(float *all, const float *in, int threads)
     dev->gate(DN * DC, ACT_SILU, x, x2, NEXT);
     dev->column_sum(DN, DC, 2.0f, g, more + 2 * DN + 3 * DC, scratch);
     dev->softmax_nll(DN, DC, x, NULL, 0, target, more + DN, lse, NEXT.data);
+    dev->column_scale(DN, DC, x, w, b, NEXT);
+    dev->column_scale_backward(DN, DC, x, w, b, g, NEXT.data, more + 2 * DN + 4 * DC,
+                               more + 2 * DN + 5 * DC, scratch);
+    dev->row_norms(40, 0.3f, in,
+                   &(struct qmat){ .type = QT_F32, .rows = DC, .cols = DC, .data = w }, false, g, w,
+                   more + 2 * DN + 6 * DC, norms);
     c.out = NEXT;
     c.lse = more + 3 * DN;
     dev->attention(&c);
@@ -353,6 +415,7 @@ static void run_all(float *all, const float *in, int threads)
     run_lstm(at + DN * DC, at + 2 * DN * DC, in);
 #undef NEXT
     mem_free(scratch);
+    mem_free(norms);
 }
 
 static void results_do_not_depend_on_the_thread_count(void **state)
@@ -409,6 +472,7 @@ int main(void)
         cmocka_unit_test(norms_match_double_at_any_width),
         cmocka_unit_test(losses_match_double_over_a_large_vocabulary),
         cmocka_unit_test(dropout_draws_the_numbers_of_the_generator),
+        cmocka_unit_test(row_norms_match_double_in_every_format),
         cmocka_unit_test(small_products_match_double_at_any_size),
         cmocka_unit_test(results_do_not_depend_on_the_thread_count),
         cmocka_unit_test(bf16_rounds_once_to_nearest_even),
