@@ -171,7 +171,7 @@ struct backend {
                                   void *scratch);
     /* norm (O) = |w_i + s A^T b_i| over the rows w_i of W (O, I), a (R, I), b (O, R), from square
      * (O) = |w_i|^2; neither B A nor W is formed. `columns`: over the columns of W (I, O). */
-    size_t (*row_norms_scratch)(int64_t R, int64_t I, int64_t O);
+    size_t (*row_norms_scratch)(int64_t R, int64_t in, int64_t out);
     void (*row_norms)(int64_t R, float s, const float *a, const struct qmat *w, bool columns,
                       const float *b, const float *square, float *norm, void *scratch);
 
