@@ -99,10 +99,15 @@ void threads_settle(char **argv)
 {
     static const char *const said[] = { "OMP_WAIT_POLICY", "GOMP_SPINCOUNT" };
     static const char turns[] = "5000";
+    char self[4096]; /* by its name, which is what ps then shows */
+    ssize_t len;
 
     for (size_t i = 0; i < sizeof said / sizeof *said; i++)
         if (getenv(said[i]))
             return;
-    if (setenv("GOMP_SPINCOUNT", turns, 1) == 0)
-        execv("/proc/self/exe", argv);
+    len = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (len <= 0 || setenv("GOMP_SPINCOUNT", turns, 1) != 0)
+        return;
+    self[len] = '\0';
+    execv(self, argv);
 }

@@ -19,6 +19,8 @@ void *mem_array(size_t count, size_t size);
  */
 void *mem_resize(void *p, size_t old_bytes, size_t new_bytes);
 void mem_free(void *p);
+/* Give freed memory that the C library keeps for later back to the system, where it can. */
+void mem_trim(void);
 
 /* Tests: let the k-th allocation from now fail (k from 1); 0 = none. mem_count() = allocations made
  * since the last call of mem_fail_at. */

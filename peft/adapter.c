@@ -56,10 +56,14 @@ struct tensor *adapter_param(struct adapter_site *s, const struct param_spec *sp
     t->name = spec->name
                   ? arena_strdup(&a->mem, spec->name)
                   : arena_printf(&a->mem, "base_model.model.%s%s", s->slot->name, spec->suffix);
-    t->data = arena_array(&a->mem, (size_t)n, sizeof(float));
-    if (trains)
-        t->grad = arena_array(&a->mem, (size_t)n, sizeof(float));
-    if (!t->name || !t->data || (trains && !t->grad))
+    if (!a->counted_only) {
+        t->data = arena_array(&a->mem, (size_t)n, sizeof(float));
+        if (trains)
+            t->grad = arena_array(&a->mem, (size_t)n, sizeof(float));
+        if (!t->data || (trains && !t->grad))
+            return NULL;
+    }
+    if (!t->name)
         return NULL;
     t->trains = trains;
     *e = (struct adapter_entry){ t, spec->file, spec->fixed,
@@ -121,7 +125,7 @@ static enum graft_status place(struct adapter *a, struct target_matcher *m, stru
         return m ? refuse_empty(a->slots, err)
                  : graft_fail(err, GRAFT_EARG, "adapter.method %s: the base has no place for it",
                               a->ops->name);
-    if (m)
+    if (m && !a->counted_only)
         targets_note_unused(m);
     return GRAFT_OK;
 }
@@ -144,8 +148,9 @@ static enum graft_status list_params(struct adapter *a, struct graft_err *err)
     return GRAFT_OK;
 }
 
-enum graft_status adapter_new(const struct adapter_config *config, const struct slot_list *slots,
-                              bool trainable, struct adapter **out, struct graft_err *err)
+static enum graft_status make(const struct adapter_config *config, const struct slot_list *slots,
+                              bool trainable, bool counted_only, struct adapter **out,
+                              struct graft_err *err)
 {
     struct target_matcher *m = NULL;
     struct adapter *a = mem_alloc(sizeof *a);
@@ -158,6 +163,7 @@ enum graft_status adapter_new(const struct adapter_config *config, const struct 
     a->config = *config;
     a->slots = slots;
     a->trainable = trainable;
+    a->counted_only = counted_only;
     a->site = arena_array(&a->mem, 2 * n, sizeof *a->site); /* a slot may have two */
     a->site_of = arena_array(&a->mem, n, sizeof(struct adapter_site *));
     if (!a->site || !a->site_of)
@@ -177,6 +183,23 @@ enum graft_status adapter_new(const struct adapter_config *config, const struct 
     else
         *out = a;
     return st;
+}
+
+enum graft_status adapter_new(const struct adapter_config *config, const struct slot_list *slots,
+                              bool trainable, struct adapter **out, struct graft_err *err)
+{
+    return make(config, slots, trainable, false, out, err);
+}
+
+enum graft_status adapter_count(const struct adapter_config *config, const struct slot_list *slots,
+                                int64_t *trained, struct graft_err *err)
+{
+    struct adapter *a = NULL;
+
+    GRAFT_TRY(make(config, slots, true, true, &a, err));
+    *trained = a->param_elems;
+    adapter_free(a);
+    return GRAFT_OK;
 }
 
 void adapter_free(struct adapter *a)

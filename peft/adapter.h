@@ -46,7 +46,8 @@ struct adapter_ops {
     unsigned sites;        /* SITE_LINEAR | ...: where it may sit */
     /* (optional) whether it sits at `slot`; NULL: where target_modules says */
     bool (*takes)(const struct adapter_config *c, const struct slot *slot);
-    /* Make the parameters of one site (adapter_param), values zero. */
+    /* Make the parameters of one site (adapter_param). Values are for init: here they may not be
+     * there yet (adapter_count). */
     enum graft_status (*build)(struct adapter_site *s, struct graft_err *err);
     /* Fill them with the method's start values; `seed` drives the stream RNG_INIT. ENOMEM, EARG. */
     enum graft_status (*init)(struct adapter_site *s, uint64_t seed, struct graft_err *err);
@@ -123,6 +124,7 @@ struct adapter {
     int64_t virtual_tokens; /* P: every record begins with the ids -1 .. -P; set by build */
     int64_t prefix_tokens;  /* keys and values before every record, whose positions start there */
     bool trainable;         /* gradients exist */
+    bool counted_only;      /* neither values nor gradients do */
     struct arena mem;       /* everything above and the values and gradients */
 };
 
@@ -133,6 +135,9 @@ struct adapter {
 enum graft_status adapter_new(const struct adapter_config *config, const struct slot_list *slots,
                               bool trainable, struct adapter **out, struct graft_err *err);
 void adapter_free(struct adapter *a);
+/* How many values it would train, before any of them takes memory; errors as adapter_new. */
+enum graft_status adapter_count(const struct adapter_config *config, const struct slot_list *slots,
+                                int64_t *trained, struct graft_err *err);
 
 /* The method's start values. */
 enum graft_status adapter_init(struct adapter *a, uint64_t seed, struct graft_err *err);

@@ -90,6 +90,16 @@ bool base_not_finite(const struct base *b, struct strbuf *out)
     return at >= 0;
 }
 
+/* The scratch does not depend on the budget, and is known after planning only. */
+static enum graft_status plan_within(struct net *n, size_t budget, struct graft_err *err)
+{
+    GRAFT_TRY(graph_plan(n->g, &n->out, 1, 0, &n->plan, err));
+    if (!budget || n->plan.slab + n->plan.scratch <= budget)
+        return GRAFT_OK;
+    budget = budget > n->plan.scratch ? budget - n->plan.scratch : 1;
+    return graph_plan(n->g, &n->out, 1, budget, &n->plan, err);
+}
+
 enum graft_status net_make(const struct model *m, struct adapter *a, const struct net_opts *opts,
                            struct net *out, struct graft_err *err)
 {
@@ -102,7 +112,7 @@ enum graft_status net_make(const struct model *m, struct adapter *a, const struc
     n.out = model_record(m, a, n.g, opts->mode);
     st = graph_error(n.g, err);
     if (!st)
-        st = graph_plan(n.g, &n.out, 1, opts->budget, &n.plan, err);
+        st = plan_within(&n, opts->budget, err);
     if (!st && !opts->dry)
         st = graph_allocate(n.g, opts->shared, err);
     if (st)
@@ -140,6 +150,11 @@ size_t peak_memory(void)
 size_t anonymous_memory(void)
 {
     return proc_kib("/proc/self/status", "RssAnon:");
+}
+
+size_t mapped_memory(void)
+{
+    return proc_kib("/proc/self/status", "RssFile:");
 }
 
 /* A number from a file of the cgroup, 0 when there is none ("max": no limit). */

@@ -39,7 +39,7 @@ struct net_opts {
     enum dtype act;
     bool backward;
     enum net_mode mode;
-    size_t budget;               /* of the slab; 0: no limit */
+    size_t budget;               /* of slab and scratch; 0: no limit */
     struct graph_memory *shared; /* lends slab and scratch; NULL: the graph's own */
     bool dry;                    /* plan only, allocate nothing */
 };
@@ -49,8 +49,10 @@ void net_release(struct net *n);
 
 /* Peak resident memory of this process so far, bytes (VmHWM). */
 size_t peak_memory(void);
-/* Anonymous memory this process holds now, bytes: what it allocated, without mapped files. */
+/* What this process holds now, bytes: what it allocated, and what of mapped files (its own code
+ * among them) is in memory. */
 size_t anonymous_memory(void);
+size_t mapped_memory(void);
 /* Memory that can be had now without swapping (MemAvailable, and the cgroup's limit), bytes. */
 size_t available_memory(void);
 

@@ -174,8 +174,8 @@ static const struct key_def train_keys[] = {
       .dflt = "auto",
       .nullable = true,
       .form = "auto, bytes, or a size such as 6GiB",
-      .help = "what activations, gradients and optimiser may take; more is recomputed where it is "
-              "tight",
+      .help = "what the run may take in all; where it is tight, activations are recomputed; auto: "
+              "most of what is free",
       .others = "gradient_checkpointing, use_gradient_checkpointing, grad_checkpoint, "
                 "enable_activation_checkpointing, activation_checkpointing" },
 };

@@ -13,6 +13,8 @@
 struct memory_plan {
     size_t weights, adapter, optimizer, activations, scratch, data;
     size_t program; /* tokenizer, tables, the program itself */
+    size_t
+        budget; /* for all of it: train.memory, or what is held already and most of what is free */
     size_t total;
     int blocks,
         recomputed; /* gradient checkpointing: blocks of the model, and how many are recomputed */

@@ -8,6 +8,9 @@
 /* The share of the memory that is free now which a plan may take when the config sets no budget. */
 static const double AUTO_SHARE = 0.8;
 
+/* A trained value, its gradient, and its copy of the last good step. */
+enum { ADAPTER_BYTES = 12, MIB = 1 << 20 };
+
 static enum graft_status load_data(struct run *r, struct graft_err *err)
 {
     const struct data_config *d = &r->config->data;
@@ -60,6 +63,25 @@ static enum graft_status choose_template(struct run *r, struct graft_err *err)
     return GRAFT_OK;
 }
 
+/* What the process holds before it makes anything that grows with adapter or batch, and how much
+ * all of it may become. `code`: of mapped files, before the base was one. */
+static void count_held(struct run *r, size_t code)
+{
+    struct memory_plan *m = &r->memory;
+    const size_t given = (size_t)r->config->train.memory;
+    size_t counted, held;
+
+    mem_trim(); /* what loading took and freed is there for the run */
+    held = anonymous_memory();
+    m->weights = r->base.model->weight_bytes;
+    m->data = (size_t)(r->train.id_count + r->valid.id_count) * 8;
+    counted = r->base.model->mem.used + m->data;
+    m->program = code + (held > counted ? held - counted : 0);
+    m->budget = given ? given
+                      : m->weights + m->data + m->program +
+                            (size_t)(AUTO_SHARE * (double)available_memory());
+}
+
 /* What adapter_config.json calls the base. */
 static const char *name_of_base(const struct run *r)
 {
@@ -85,15 +107,44 @@ static enum graft_status load_start(struct run *r, const struct adapter_config *
     return adapter_load_values(r->adapter, c->init_from, err);
 }
 
-static enum graft_status make_adapter(struct run *r, struct graft_err *err)
+static struct optim_opts optim_of(const struct run_config *c)
+{
+    return (struct optim_opts){ optim_by_name(optim_names[c->optim.name]), c->optim.beta1,
+                                c->optim.beta2, c->optim.eps, c->optim.weight_decay };
+}
+
+/* A rank by mistake is refused before it takes the machine's memory. */
+static enum graft_status check_memory(const struct run *r, const struct adapter_config *c,
+                                      struct graft_err *err)
+{
+    const struct memory_plan *m = &r->memory;
+    const struct optim_opts o = optim_of(r->config);
+    struct optim_param all = { 0 };
+    size_t held = m->weights + m->data + m->program, adapter;
+
+    GRAFT_TRY(adapter_count(c, &r->base.model->slots, &all.count, err));
+    adapter = (size_t)all.count * ADAPTER_BYTES + optim_state_bytes(&o, &all, 1);
+    if (held + adapter < m->budget)
+        return GRAFT_OK;
+    return graft_fail(
+        err, GRAFT_EARG,
+        "train.memory%s: %.1f MiB are not enough: weights, data and program take %.1f "
+        "MiB, an adapter of %lld parameters with its optimiser %.1f MiB",
+        r->config->train.memory ? "" : " auto, most of what is free now", (double)m->budget / MIB,
+        (double)held / MIB, (long long)all.count, (double)adapter / MIB);
+}
+
+/* Start values are drawn for a run only: a plan needs their number. */
+static enum graft_status make_adapter(struct run *r, bool dry, struct graft_err *err)
 {
     struct adapter_config c = r->config->adapter;
 
     c.base_model_name_or_path = name_of_base(r);
+    GRAFT_TRY(check_memory(r, &c, err));
     GRAFT_TRY(adapter_new(&c, &r->base.model->slots, true, &r->adapter, err));
     if (c.init_from)
         return load_start(r, &c, err);
-    return adapter_init(r->adapter, (uint64_t)r->config->train.seed, err);
+    return dry ? GRAFT_OK : adapter_init(r->adapter, (uint64_t)r->config->train.seed, err);
 }
 
 static void count_steps(struct run *r)
@@ -116,12 +167,6 @@ static void count_steps(struct run *r)
         r->max_tokens = r->valid.stats.longest;
 }
 
-static struct optim_opts optim_of(const struct run_config *c)
-{
-    return (struct optim_opts){ optim_by_name(optim_names[c->optim.name]), c->optim.beta1,
-                                c->optim.beta2, c->optim.eps, c->optim.weight_decay };
-}
-
 static enum graft_status list_params(struct run *r, struct graft_err *err)
 {
     const int n = r->adapter->param_count;
@@ -140,42 +185,23 @@ static enum graft_status list_params(struct run *r, struct graft_err *err)
     return GRAFT_OK;
 }
 
-/* What is allocated by now and stands in no other line of the plan. */
-static size_t program_memory(const struct run *r)
-{
-    const size_t counted = r->base.model->mem.used + r->adapter->mem.used + r->memory.data;
-    const size_t held = anonymous_memory();
-
-    return held > counted ? held - counted : 0;
-}
-
 /* Everything but the slab is known before the planner runs; what is left of the budget is its. */
 static enum graft_status make_net(struct run *r, bool dry, struct graft_err *err)
 {
     struct memory_plan *m = &r->memory;
     const struct optim_opts o = optim_of(r->config);
-    const size_t given = (size_t)r->config->train.memory;
     struct net_opts opts = { .max_tokens = r->max_tokens,
                              .max_segments = r->max_segments,
                              .act = r->config->compute == COMPUTE_BF16 ? DT_BF16 : DT_F32,
                              .backward = true,
                              .mode = NET_LOSS,
                              .dry = dry };
-    size_t fixed, budget;
+    size_t fixed; /* below the budget: check_memory */
 
-    m->weights = r->base.model->weight_bytes;
-    m->adapter = (size_t)r->adapter->param_elems * 12; /* values, the last good ones, gradients */
+    m->adapter = (size_t)r->adapter->param_elems * ADAPTER_BYTES;
     m->optimizer = optim_state_bytes(&o, r->param, r->adapter->param_count);
-    m->data = (size_t)(r->train.id_count + r->valid.id_count) * 8;
-    m->program = program_memory(r);
-    fixed = m->weights + m->adapter + m->optimizer + m->data + m->program;
-    budget = given ? given : (size_t)(AUTO_SHARE * (double)available_memory()) + m->weights;
-    if (budget <= fixed)
-        return graft_fail(err, GRAFT_EARG,
-                          "train.memory: %.0f MiB are not enough: weights, adapter, optimiser and "
-                          "data take %.0f MiB",
-                          (double)budget / 1048576, (double)fixed / 1048576);
-    opts.budget = budget - fixed;
+    fixed = m->weights + m->data + m->program + m->adapter + m->optimizer;
+    opts.budget = m->budget - fixed;
     GRAFT_TRY(net_make(r->base.model, r->adapter, &opts, &r->net, err));
     m->activations = r->net.plan.slab;
     m->scratch = r->net.plan.scratch;
@@ -213,6 +239,7 @@ enum graft_status run_setup(const struct run_config *config, const struct run_ho
                             bool dry, struct run *out, struct graft_err *err)
 {
     const struct optim_opts o = optim_of(config);
+    const size_t code = mapped_memory();
     enum graft_status st;
 
     memset(out, 0, sizeof *out);
@@ -224,8 +251,10 @@ enum graft_status run_setup(const struct run_config *config, const struct run_ho
         st = choose_template(out, err);
     if (!st)
         st = load_data(out, err);
-    if (!st)
-        st = make_adapter(out, err);
+    if (!st) {
+        count_held(out, code);
+        st = make_adapter(out, dry, err);
+    }
     if (!st)
         st = list_params(out, err);
     if (!st) {

@@ -50,6 +50,7 @@ if [ -r /proc/self/environ ]; then
         export -n OMP_WAIT_POLICY
         start_with $said -- -o running
         check "how threads wait: ${said:-by default}" test "$(waits)" = "${said:-GOMP_SPINCOUNT=5000}"
+        check "the program has its name" test "$(cat /proc/$pid/comm)" = graft
         kill -TERM "$pid"
         ends 143 'stopped after step'
     done

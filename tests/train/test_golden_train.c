@@ -354,8 +354,22 @@ static void recomputing_blocks_changes_no_bit(void **state)
     }
     assert_int_equal(b.memory.recomputed, 1);
     assert_true(b.memory.activations < slab);
+    assert_true(b.memory.total <= b.memory.budget);
     assert_same_losses(&a, &b);
     assert_same_file("a/adapter_model.safetensors", "b/adapter_model.safetensors");
+}
+
+/* A rank by mistake must not take the machine's memory before it is refused. */
+static void an_adapter_beyond_memory_is_refused_before_it_is_made(void **state)
+{
+    const char *const set[] = { "train.memory=1GiB", "adapter.r=1000000", NULL };
+    struct graft_err err;
+    struct told told;
+
+    (void)state;
+    assert_int_equal(try_run("a", set, &told, &err), GRAFT_EARG);
+    assert_non_null(strstr(err.msg, "train.memory: 1024.0 MiB are not enough"));
+    assert_true(peak_memory() < (size_t)2 << 30);
 }
 
 int main(void)
@@ -373,6 +387,7 @@ int main(void)
         RUNS(gradient_accumulation_equals_a_large_batch),
         RUNS(packing_changes_neither_loss_nor_gradient),
         RUNS(recomputing_blocks_changes_no_bit),
+        RUNS(an_adapter_beyond_memory_is_refused_before_it_is_made),
     };
 
     return cmocka_run_group_tests(tests, read_golden, free_golden);
