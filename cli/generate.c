@@ -278,8 +278,13 @@ static enum graft_status bad_line(struct job *j, int64_t line, enum graft_status
                                   struct graft_err *err)
 {
     char at[64];
+    size_t name = strlen(j->name), said;
 
     snprintf(at, sizeof at, "%lld", (long long)line);
+    said = name + strlen(at) + 3; /* "NAME:LINE: ", where the reader of lines said it already */
+    if (strlen(err->msg) > said && !strncmp(err->msg, j->name, name) && err->msg[name] == ':' &&
+        !strncmp(err->msg + name + 1, at, strlen(at)) && err->msg[said - 2] == ':')
+        memmove(err->msg, err->msg + said, strlen(err->msg + said) + 1);
     if (!j->each_line)
         return graft_fail_in(err, st == GRAFT_EARG ? GRAFT_EARG : GRAFT_EFORMAT, "%s:%s", j->name,
                              at);

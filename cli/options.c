@@ -89,8 +89,8 @@ static enum graft_status out_of_range(const struct reading *r, const struct opti
     const char *kind = o->type == OPTION_INT ? "a whole number" : "a number";
 
     if (o->max >= 1e15)
-        return wrong(r, "--%s: found \"%s\", want %s, %g or more", o->name, text, kind, o->min);
-    return wrong(r, "--%s: found \"%s\", want %s from %g to %g", o->name, text, kind, o->min,
+        return wrong(r, "--%s: found \"%s\", want %s, %.16g or more", o->name, text, kind, o->min);
+    return wrong(r, "--%s: found \"%s\", want %s from %.16g to %.16g", o->name, text, kind, o->min,
                  o->max);
 }
 

@@ -3,8 +3,9 @@
 #include <math.h>
 #include <string.h>
 
-static enum graft_status refuse_empty(const struct slot_list *slots, struct graft_err *err)
+static enum graft_status refuse_empty(const struct adapter *a, struct graft_err *err)
 {
+    const struct slot_list *slots = a->slots;
     struct strbuf names = STRBUF_INIT;
     enum graft_status st;
 
@@ -16,9 +17,11 @@ static enum graft_status refuse_empty(const struct slot_list *slots, struct graf
             continue;
         strbuf_printf(&names, "%s%s", shown++ ? ", " : "", last);
     }
-    st = graft_fail(err, GRAFT_EARG,
-                    "adapter.target_modules matches no module of the base; its linears end in: %s",
-                    strbuf_str(&names));
+    st = graft_fail(
+        err, GRAFT_EARG,
+        "adapter.target_modules matches no module of the base%s; its linears end in: %s",
+        a->config.layers_to_transform_count ? " in the layers of layers_to_transform" : "",
+        strbuf_str(&names));
     strbuf_release(&names);
     return st;
 }
@@ -122,7 +125,7 @@ static enum graft_status place(struct adapter *a, struct target_matcher *m, stru
     if (st)
         return st;
     if (!a->site_count)
-        return m ? refuse_empty(a->slots, err)
+        return m ? refuse_empty(a, err)
                  : graft_fail(err, GRAFT_EARG, "adapter.method %s: the base has no place for it",
                               a->ops->name);
     if (m && !a->counted_only)

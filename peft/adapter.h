@@ -168,7 +168,8 @@ enum graft_status targets_compile(const struct adapter_config *c, const struct s
 bool targets_match(struct target_matcher *m, const struct slot *s);
 int64_t targets_rank(struct target_matcher *m, const struct slot *s);
 double targets_alpha(struct target_matcher *m, const struct slot *s);
-/* Notes for names of a target list that matched nothing (a slip of the pen, mostly). */
+/* Notes for what matched nothing (a slip of the pen, mostly): names of a target list, patterns,
+ * layers. */
 void targets_note_unused(const struct target_matcher *m);
 void targets_free(struct target_matcher *m);
 

@@ -24,8 +24,9 @@ struct target_matcher {
     bool all_linear;
     pcre2_code **layer; /* one a layers_pattern; or one general rule */
     int layer_count;
-    pcre2_code **rank, **alpha; /* in the order of the config */
-    bool *used;                 /* which names of a target list matched */
+    pcre2_code **rank, **alpha;                /* in the order of the config */
+    bool *used;                                /* which names of a target list matched */
+    bool *rank_used, *alpha_used, *layer_used; /* and which patterns and layers decided something */
     pcre2_match_data *match;
     struct arena mem;
 };
@@ -149,7 +150,10 @@ enum graft_status targets_compile(const struct adapter_config *c, const struct s
     GRAFT_TRY(compile_rule(m, "target_modules", &c->target_modules, &m->target, err));
     GRAFT_TRY(compile_rule(m, "exclude_modules", &c->exclude_modules, &m->exclude, err));
     m->used = arena_array(&m->mem, (size_t)m->target.count, sizeof *m->used);
-    if (!m->used)
+    m->rank_used = arena_array(&m->mem, (size_t)c->rank_pattern_count, sizeof *m->used);
+    m->alpha_used = arena_array(&m->mem, (size_t)c->alpha_pattern_count, sizeof *m->used);
+    m->layer_used = arena_array(&m->mem, (size_t)c->layers_to_transform_count, sizeof *m->used);
+    if (!m->used || !m->rank_used || !m->alpha_used || !m->layer_used)
         return graft_fail_nomem(err, "target_modules", (size_t)m->target.count);
     if (c->layers_to_transform_count)
         GRAFT_TRY(compile_layers(m, err));
@@ -178,7 +182,7 @@ static bool in_layers(struct target_matcher *m, const char *name)
         layer = strtol(name + at[2 * group], NULL, 10);
         for (int k = 0; k < c->layers_to_transform_count; k++)
             if (c->layers_to_transform[k] == layer)
-                return true;
+                return m->layer_used[k] = true;
         return false;
     }
     return false;
@@ -216,25 +220,45 @@ bool targets_match(struct target_matcher *m, const struct slot *s)
 int64_t targets_rank(struct target_matcher *m, const struct slot *s)
 {
     for (int i = 0; i < m->config->rank_pattern_count; i++)
-        if (run(m, m->rank[i], s->name))
+        if (run(m, m->rank[i], s->name)) {
+            m->rank_used[i] = true;
             return (int64_t)m->config->rank_pattern[i].value;
+        }
     return m->config->r;
 }
 
 double targets_alpha(struct target_matcher *m, const struct slot *s)
 {
     for (int i = 0; i < m->config->alpha_pattern_count; i++)
-        if (run(m, m->alpha[i], s->name))
+        if (run(m, m->alpha[i], s->name)) {
+            m->alpha_used[i] = true;
             return m->config->alpha_pattern[i].value;
+        }
     return m->config->lora_alpha;
+}
+
+static void note_patterns(const char *key, const struct pattern_value *p, const bool *used, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (!used[i])
+            graft_note("adapter.%s: '%s' decides for no module that has an adapter", key,
+                       p[i].regex);
 }
 
 void targets_note_unused(const struct target_matcher *m)
 {
+    const struct adapter_config *c = m->config;
+
     for (int i = 0; i < m->target.count; i++)
         if (!m->used[i])
             graft_note("adapter.target_modules: '%s' matches no module of the base",
                        m->target.name[i]);
+    note_patterns("rank_pattern", c->rank_pattern, m->rank_used, c->rank_pattern_count);
+    note_patterns("alpha_pattern", c->alpha_pattern, m->alpha_used, c->alpha_pattern_count);
+    for (int i = 0; i < c->layers_to_transform_count; i++)
+        if (!m->layer_used[i])
+            graft_note("adapter.layers_to_transform: layer %lld has no module of the targets",
+                       (long long)c->layers_to_transform[i]);
 }
 
 static void free_codes(pcre2_code **code, int n)

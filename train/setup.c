@@ -139,9 +139,15 @@ static enum graft_status make_adapter(struct run *r, bool dry, struct graft_err 
 {
     struct adapter_config c = r->config->adapter;
 
+    enum graft_status st;
+
     c.base_model_name_or_path = name_of_base(r);
-    GRAFT_TRY(check_memory(r, &c, err));
-    GRAFT_TRY(adapter_new(&c, &r->base.model->slots, true, &r->adapter, err));
+    st = check_memory(r, &c, err);
+    if (!st)
+        st = adapter_new(&c, &r->base.model->slots, true, &r->adapter, err);
+    if (st && c.init_from)
+        return graft_fail_in(err, st, "adapter.init_from %s", c.init_from);
+    GRAFT_TRY(st);
     if (c.init_from)
         return load_start(r, &c, err);
     return dry ? GRAFT_OK : adapter_init(r->adapter, (uint64_t)r->config->train.seed, err);

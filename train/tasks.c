@@ -203,13 +203,18 @@ static void note_format(const struct task *k, const struct model *m)
 
 enum graft_status task_load(struct task *k, const struct model *m, struct graft_err *err)
 {
+    enum graft_status st;
+
     if (k->facts.known && strcmp(k->facts.base_hash, m->ck->hash) != 0)
         graft_note("adapter %s was trained over another base (%s, hash %s; this one is %s); "
                    "shapes are checked, meaning cannot be",
                    k->name, k->facts.base_path ? k->facts.base_path : "?", k->facts.base_hash,
                    m->ck->hash);
     note_format(k, m);
-    GRAFT_TRY(adapter_new(&k->config, &m->slots, false, &k->adapter, err));
+    st = adapter_new(&k->config, &m->slots, false, &k->adapter, err);
+    if (st) /* what does not fit the base is the file's fault here */
+        return graft_fail_in(err, st == GRAFT_EARG ? GRAFT_EFORMAT : st, "%s/adapter_config.json",
+                             k->dir);
     return adapter_load_values(k->adapter, k->dir, err);
 }
 

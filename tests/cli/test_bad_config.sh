@@ -63,6 +63,10 @@ slip 'adapter.r' adapter.r=0
 slip 'adapter.lora_dropout' adapter.lora_dropout=1.5
 slip 'adapter.target_modules matches no module' 'adapter.target_modules=[fc9]'
 want 0 'fc9.*matches no module' train c.yaml -s 'adapter.target_modules=[q_proj, fc9]' -o part
+want 0 "rank_pattern: 'fc9' decides for no module" train c.yaml --dry-run -s 'adapter.rank_pattern={fc9: 2}'
+want 0 "alpha_pattern: 'fc9' decides for no module" train c.yaml --dry-run -s 'adapter.alpha_pattern={fc9: 2}'
+want 0 'layers_to_transform: layer 7 has no module' train c.yaml --dry-run -s 'adapter.layers_to_transform=[1, 7]' -s 'adapter.target_modules=[q_proj]'
+slip 'matches no module of the base in the layers' 'adapter.layers_to_transform=[7]'
 slip 'adapter.target_modules' 'adapter.target_modules=[]'
 slip 'adapter' adapter=lora
 slip 'data.train' data.train=null

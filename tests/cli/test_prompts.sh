@@ -66,6 +66,13 @@ want 3 'none.jsonl' generate --base base --prompts none.jsonl
 want 0 '' generate --base base --prompts /dev/null --json
 check "no prompts, no answers" test ! -s out
 
+# where a line is wrong is said once
+printf '{"prompt": "a"}\nno json\n' >broken.jsonl
+want 3 '^graft: broken.jsonl:2: column' generate --base base --prompts broken.jsonl -n 1
+"$graft" generate --base base --prompts - -n 1 --json <broken.jsonl >out 2>err
+check "and so on standard input" grep -q '^{"error": "line 2: column' out
+want 2 'from 1 to 1048576$' generate --base base -p a -n 0
+
 # a loop on standard input goes on after bad lines, and answers each line before the next is read
 {
     printf '{"prompt": "a"}\n{"prompt"\n\n\xff\xfe\n{"prompt": ""}\n{"input_ids": [5000]}\n'

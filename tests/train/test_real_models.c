@@ -124,9 +124,10 @@ static void adapters_of_other_makes_are_refused_with_the_reason(void **state)
                        "\"ADALORA\" is not supported");
     adapter_is_refused("peft_regression/ia3_conv2d", GRAFT_EFORMAT, "\"IA3\" is not supported");
     adapter_is_refused("peft_regression/ia3_mlp", GRAFT_EFORMAT, "\"IA3\" is not supported");
-    adapter_is_refused("peft_regression/lora_conv2d", GRAFT_EARG, "matches no module of the base");
+    adapter_is_refused("peft_regression/lora_conv2d", GRAFT_EFORMAT,
+                       "matches no module of the base");
     adapter_is_refused("peft_regression/lora_emb_conv1d", GRAFT_EFORMAT, "fan_in_fan_out: true");
-    adapter_is_refused("peft_regression/lora_mlp", GRAFT_EARG, "matches no module of the base");
+    adapter_is_refused("peft_regression/lora_mlp", GRAFT_EFORMAT, "matches no module of the base");
     adapter_is_refused("peft_regression/lora_opt-350m", GRAFT_EFORMAT, "a pickled adapter");
     adapter_is_refused("peft_regression/lora_opt-125m_bnb_4bit", GRAFT_EFORMAT,
                        "a pickled adapter");
