@@ -25,6 +25,14 @@ enum graft_status text_open(const char *path, struct text *out, struct graft_err
 void text_release(struct text *t);
 bool text_stops_at(const struct text *t, int32_t id);
 
+/* Has the folder `dir` words of its own: a tokenizer, or a chat template at least? ENOMEM. */
+enum graft_status text_is_in(const char *dir, bool *tokenizer, bool *any, struct graft_err *err);
+/* The words of an adapter's folder, which has some: they go before those of the base at
+ * `base_path`. What the folder lacks (tokenizer, EOS, chat template, special tokens) is the base's;
+ * end tokens of both count. `date` as in text_set_date. */
+enum graft_status text_open_over(const char *dir, const char *base_path, const struct text *base,
+                                 const char *date, struct text *out, struct graft_err *err);
+
 /* Take another chat template: `choice` is the name of a built-in one or the path of a .jinja file;
  * NULL or "auto": the one that is there stays. EARG, EFORMAT, EIO: it cannot be used. */
 enum graft_status text_use_template(struct text *t, const char *choice, struct graft_err *err);
