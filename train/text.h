@@ -39,6 +39,11 @@ enum graft_status text_use_template(struct text *t, const char *choice, struct g
 /* Where the template asks for a date: `date`, or today's when that is NULL. */
 enum graft_status text_set_date(struct text *t, const char *date, struct graft_err *err);
 
+/* Append the tokens of a conversation that asks for an answer. EARG: no tokenizer or template;
+ * chat_render. */
+enum graft_status text_encode_turns(const struct text *t, const struct chat_turns *turns,
+                                    struct id_list *out, struct graft_err *err);
+
 /* Hand the words' files to `put`: tokenizer.json, tokenizer_config.json, special_tokens_map.json,
  * generation_config.json where the place has them, made from GGUF's keys otherwise; and the chat
  * templates, as chat_template.jinja and additional_chat_templates/NAME.jinja. */

@@ -313,6 +313,22 @@ enum graft_status text_open_over(const char *dir, const char *base_path, const s
     return st;
 }
 
+enum graft_status text_encode_turns(const struct text *t, const struct chat_turns *turns,
+                                    struct id_list *out, struct graft_err *err)
+{
+    struct strbuf text = STRBUF_INIT;
+    enum graft_status st;
+
+    if (!t->tokenizer || !t->chat)
+        return graft_fail(err, GRAFT_EARG, "%s",
+                          t->tokenizer ? t->chat_problem : "the base has no tokenizer");
+    st = chat_render(t->chat, turns, true, &text, err);
+    if (!st)
+        st = tokenizer_encode(t->tokenizer, strbuf_str(&text), text.len, false, out, err);
+    strbuf_release(&text);
+    return st;
+}
+
 enum graft_status text_hand_templates(const struct text *t, const struct text_sink *k,
                                       struct graft_err *err)
 {
