@@ -1,19 +1,20 @@
 /* graft generate: answers to prompts, with adapters chosen per record. */
 #include <string.h>
 
+#include "cli/chat.h"
 #include "cli/common.h"
 #include "cli/lines.h"
 #include "cli/verbs.h"
-#include "data/dataset.h"
+#include "data/conversation.h"
 #include "train/generate.h"
 
 struct options {
     struct common common;
-    const char *base, *task, *prompt, *prompts, *quant, *compute;
+    const char *base, *task, *prompt, *prompts, *system, *quant, *compute;
     struct text_list adapter, stop;
     int64_t max_new, top_k, seed;
     double temperature, top_p;
-    bool json;
+    bool chat, json;
 };
 
 static const struct options defaults = {
@@ -47,7 +48,17 @@ static const struct option_def rows[] = {
       .type = OPTION_STR,
       AT(prompts),
       .value = "F.jsonl",
-      .help = "answer each line: prompt or input_ids, and task, seed, id; - reads stdin" },
+      .help =
+          "answer each line: prompt, messages or input_ids, and task, seed, id; - reads stdin" },
+    { .name = "chat",
+      .type = OPTION_FLAG,
+      AT(chat),
+      .help = "a conversation; with -p this one question, without turns from stdin" },
+    { .name = "system",
+      .type = OPTION_STR,
+      AT(system),
+      .value = "TEXT",
+      .help = "the system message of --chat" },
     { .letter = 'n',
       .name = "max-new",
       .type = OPTION_INT,
@@ -100,8 +111,6 @@ static const struct option_def rows[] = {
       .value = "C",
       .help = "auto, f32 or bf16" },
     { .name = "json", .type = OPTION_FLAG, AT(json), .help = "a JSON object a prompt" },
-    { .name = "chat", .type = OPTION_LATER, .help = "" },
-    { .name = "system", .type = OPTION_LATER, .help = "" },
 };
 #undef AT
 
@@ -122,6 +131,8 @@ struct job {
     int waiting;
     bool each_line; /* answer as lines come, and go on after a bad one */
 };
+
+static volatile sig_atomic_t asked; /* SIGINT in a conversation ends its answer */
 
 static enum graft_status encode_prompt(struct job *j, int task, const char *text, size_t len,
                                        struct id_list *out, struct graft_err *err)
@@ -166,7 +177,9 @@ static enum graft_status read_task(const struct job *j, const json_t *v, int *ou
 
 static enum graft_status known_keys(const json_t *rec, struct graft_err *err)
 {
-    static const char *const known[] = { "prompt", "input_ids", "task", "seed", "id" };
+    static const char *const known[] = { "prompt", "messages", "input_ids", "task", "seed", "id" };
+    static const char *const of_messages[] = { "tools", "documents", "chat_template_kwargs" };
+    const bool messages = json_object_get(rec, "messages") != NULL;
     const char *key;
     json_t *v;
 
@@ -176,54 +189,99 @@ static enum graft_status known_keys(const json_t *rec, struct graft_err *err)
 
         for (size_t i = 0; i < sizeof known / sizeof *known; i++)
             found |= !strcmp(key, known[i]);
-        if (!strcmp(key, "messages"))
-            return graft_fail(err, GRAFT_EARG,
-                              "\"messages\": chat prompts are not supported in this version");
+        for (size_t i = 0; i < sizeof of_messages / sizeof *of_messages; i++) {
+            if (strcmp(key, of_messages[i]) != 0)
+                continue;
+            found = true;
+            if (!messages)
+                return graft_fail(err, GRAFT_EFORMAT, "\"%s\" needs \"messages\" beside it", key);
+        }
         if (!found)
             graft_note("prompts: key \"%.40s\" is ignored", key);
     }
     return GRAFT_OK;
 }
 
+static enum graft_status encode_messages(struct job *j, const json_t *rec, int task,
+                                         struct id_list *out, struct graft_err *err)
+{
+    struct conversation c = { .first = 0 };
+    struct chat_turns turns;
+    enum graft_status st = conversation_of_messages(rec, &c, err);
+
+    turns = conversation_turns(&c);
+    if (!st)
+        st = text_encode_turns(session_text(&j->s, task), &turns, out, err);
+    conversation_release(&c);
+    return st;
+}
+
+/* Exactly one of the three ways to ask. */
+static enum graft_status one_way(const json_t *rec, const char **out, struct graft_err *err)
+{
+    static const char *const ways[] = { "prompt", "messages", "input_ids" };
+    int found = 0;
+
+    for (int i = 0; i < 3; i++)
+        if (json_object_get(rec, ways[i])) {
+            *out = ways[i];
+            found++;
+        }
+    return found == 1
+               ? GRAFT_OK
+               : graft_fail(err, GRAFT_EFORMAT,
+                            "wanted one of \"prompt\", \"messages\" and \"input_ids\", found %s",
+                            found ? "several" : "none");
+}
+
 static enum graft_status read_prompt(struct job *j, const json_t *rec, struct pending *p,
                                      struct graft_err *err)
 {
-    const json_t *text = json_object_get(rec, "prompt"), *ids = json_object_get(rec, "input_ids");
-    const json_t *seed = json_object_get(rec, "seed");
+    const json_t *seed = json_object_get(rec, "seed"), *v;
+    const char *way = NULL;
 
     if (!json_is_object(rec))
         return graft_fail(err, GRAFT_EFORMAT, "wanted a JSON object");
     GRAFT_TRY(known_keys(rec, err));
-    if (!text == !ids)
-        return graft_fail(err, GRAFT_EFORMAT, "wanted \"prompt\" or \"input_ids\", found %s",
-                          text ? "both" : "neither");
-    if (text && !json_is_string(text))
+    GRAFT_TRY(one_way(rec, &way, err));
+    v = json_object_get(rec, way);
+    if (!strcmp(way, "prompt") && !json_is_string(v))
         return graft_fail(err, GRAFT_EFORMAT, "\"prompt\" is not a string");
     if (seed && (!json_is_integer(seed) || json_integer_value(seed) < 0))
         return graft_fail(err, GRAFT_EFORMAT, "\"seed\" is not a whole number from 0");
     GRAFT_TRY(read_task(j, json_object_get(rec, "task"), &p->task, err));
     p->seed = (uint64_t)(seed ? json_integer_value(seed) : j->o->seed);
-    GRAFT_TRY(text ? encode_prompt(j, p->task, json_string_value(text), json_string_length(text),
-                                   &p->id, err)
-                   : read_ids(ids, &p->id, err));
+    if (!strcmp(way, "prompt"))
+        GRAFT_TRY(
+            encode_prompt(j, p->task, json_string_value(v), json_string_length(v), &p->id, err));
+    else if (!strcmp(way, "messages"))
+        GRAFT_TRY(encode_messages(j, rec, p->task, &p->id, err));
+    else
+        GRAFT_TRY(read_ids(v, &p->id, err));
     GRAFT_TRY(generator_check(j->g, p->id.id, p->id.count, err));
     p->tag = json_incref(json_object_get(rec, "id"));
     return GRAFT_OK;
 }
 
-static json_t *answer_json(const struct job *j, const struct pending *p,
-                           const struct generate_answer *a)
+json_t *answer_json(const struct session *s, int task, const struct generate_answer *a)
 {
-    const char *task = p->task == TASK_BASE ? NULL : j->s.tasks.task[p->task].name;
-    json_t *ids = json_array(), *v;
+    const char *name = task == TASK_BASE ? NULL : s->tasks.task[task].name;
+    json_t *ids = json_array();
 
     for (int64_t i = 0; i < a->id.count; i++)
         json_array_append_new(ids, json_integer(a->id.id[i]));
-    v = json_pack("{s:s?, s:o, s:o, s:s}", "task", task, "ids", ids, "text",
-                  session_text(&j->s, p->task)->tokenizer
-                      ? json_stringn(strbuf_str(&a->text), a->text.len)
-                      : json_null(),
-                  "stop", stop_names[a->stop]);
+    return json_pack("{s:s?, s:o, s:o, s:s}", "task", name, "ids", ids, "text",
+                     session_text(s, task)->tokenizer
+                         ? json_stringn(strbuf_str(&a->text), a->text.len)
+                         : json_null(),
+                     "stop", stop_names[a->stop]);
+}
+
+static json_t *pending_json(const struct job *j, const struct pending *p,
+                            const struct generate_answer *a)
+{
+    json_t *v = answer_json(&j->s, p->task, a);
+
     if (v && p->tag)
         json_object_set(v, "id", p->tag);
     return v;
@@ -261,7 +319,7 @@ static enum graft_status answer_all(struct job *j, bool stream, struct graft_err
     st = generator_run(j->g, req, j->waiting, answer, stream ? stream_piece : NULL, NULL, err);
     for (int i = 0; i < j->waiting; i++) {
         if (!st && j->o->json)
-            st = print_json(answer_json(j, &j->wait[i], &answer[i]), err);
+            st = print_json(pending_json(j, &j->wait[i], &answer[i]), err);
         else if (!st && !stream)
             fwrite(strbuf_str(&answer[i].text), 1, answer[i].text.len, stdout);
         if (!st && !j->o->json)
@@ -334,6 +392,41 @@ static enum graft_status answer_file(struct job *j, struct graft_err *err)
     return j->waiting ? answer_all(j, false, err) : GRAFT_OK;
 }
 
+static enum graft_status converse(struct job *j, struct graft_err *err)
+{
+    const struct options *o = j->o;
+    const struct chat_options c = { .task = o->task,
+                                    .system = o->system,
+                                    .prompt = o->prompt,
+                                    .seed = o->seed,
+                                    .max_new = o->max_new,
+                                    .json = o->json };
+
+    return chat_run(&c, &j->s, j->g, &asked, err);
+}
+
+static enum graft_status check(const struct options *o, struct graft_err *err)
+{
+    static const char see[] = "\nsee graft generate --help";
+
+    if (!o->base)
+        return graft_fail(err, GRAFT_EARG, "generate: --base is missing%s", see);
+    if (o->chat && o->prompts)
+        return graft_fail(err, GRAFT_EARG,
+                          "generate: give --chat or --prompts, not both; a line of --prompts may "
+                          "have \"messages\"%s",
+                          see);
+    if (o->system && !o->chat)
+        return graft_fail(err, GRAFT_EARG, "generate: --system belongs to --chat%s", see);
+    if (!o->chat && !o->prompt == !o->prompts)
+        return graft_fail(err, GRAFT_EARG, "generate: give -p, --prompts or --chat%s%s",
+                          o->prompt ? ", not both" : "", see);
+    for (int i = 0; i < o->stop.count; i++)
+        if (!*o->stop.text[i])
+            return graft_fail(err, GRAFT_EARG, "--stop: found \"\", wanted a text to stop at");
+    return GRAFT_OK;
+}
+
 static enum graft_status run(const void *options, struct graft_err *err)
 {
     const struct options *o = options;
@@ -342,16 +435,7 @@ static enum graft_status run(const void *options, struct graft_err *err)
     enum compute_type compute;
     enum graft_status st;
 
-    if (!o->base)
-        return graft_fail(err, GRAFT_EARG,
-                          "generate: --base is missing\nsee graft generate --help");
-    if (!o->prompt == !o->prompts)
-        return graft_fail(err, GRAFT_EARG,
-                          "generate: give -p or --prompts%s\nsee graft generate --help",
-                          o->prompt ? ", not both" : "");
-    for (int i = 0; i < o->stop.count; i++)
-        if (!*o->stop.text[i])
-            return graft_fail(err, GRAFT_EARG, "--stop: found \"\", wanted a text to stop at");
+    GRAFT_TRY(check(o, err));
     GRAFT_TRY(quant_config_parse(o->quant, &quant, err));
     GRAFT_TRY(compute_parse(o->compute, &compute, err));
     const struct generate_opts g = {
@@ -362,11 +446,12 @@ static enum graft_status run(const void *options, struct graft_err *err)
         .stop = o->stop.text,
         .stops = o->stop.count,
         .act = compute == COMPUTE_BF16 ? DT_BF16 : DT_F32,
+        .asked = o->chat ? &asked : NULL,
     };
     GRAFT_TRY(session_open(o->base, o->adapter.text, o->adapter.count, &quant, &j.s, err));
     st = generator_new(&j.s.base, session_text(&j.s, TASK_BASE), &j.s.tasks, &g, &j.g, err);
     if (!st)
-        st = o->prompt ? answer_text(&j, err) : answer_file(&j, err);
+        st = o->chat ? converse(&j, err) : o->prompt ? answer_text(&j, err) : answer_file(&j, err);
     release_pending(&j);
     generator_free(j.g);
     session_release(&j.s);
@@ -375,7 +460,8 @@ static enum graft_status run(const void *options, struct graft_err *err)
 
 const struct verb generate_verb = {
     .name = "generate",
-    .usage = "--base B [--adapter [NAME=]DIR]... (-p TEXT | --prompts F.jsonl) [-n N] [--json]",
+    .usage =
+        "--base B [--adapter [NAME=]DIR]... (-p TEXT | --prompts F.jsonl | --chat) [-n N] [--json]",
     .summary = "Answer prompts, with an adapter chosen for each.",
     .options = rows,
     .option_count = sizeof rows / sizeof *rows,

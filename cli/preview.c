@@ -13,7 +13,7 @@ struct options {
     struct common common;
     struct text_list set;
     int64_t count, line;
-    bool json;
+    bool all, json;
 };
 
 static const struct options defaults = { .count = 3 };
@@ -41,10 +41,14 @@ static const struct option_def rows[] = {
       .min = 1,
       .max = 1e15,
       .help = "begin at this line of the file; alone: show that one record" },
+    { .name = "all",
+      .type = OPTION_FLAG,
+      AT(all),
+      .help = "read every record and sum up instead: lengths, what is learnt, what is cut" },
     { .name = "json",
       .type = OPTION_FLAG,
       AT(json),
-      .help = "input_ids, labels and text, an object a line" },
+      .help = "input_ids, labels and text, an object a line; with --all one object" },
 };
 #undef AT
 
@@ -122,11 +126,11 @@ static void put_head(const struct view *v, const struct record *r)
     }
     printf("%" PRId64 " tokens, %" PRId64 " trained (%.1f %%), ", r->length, r->targets,
            100.0 * (double)r->targets / (double)r->length);
-    if (v->text->eos < 0)
+    if (v->text->stops == 0)
         fputs("no end token is known", stdout);
     else
         printf("the end token is%s in the loss",
-               preview_eos_trained(v->data, r, v->text->eos) ? "" : " not");
+               preview_end_trained(v->data, r, v->text->stop, v->text->stops) ? "" : " not");
     printf("%s%s\n", r->truncated ? ", truncated" : "",
            r->straddles ? ", a token straddles prompt and completion" : "");
 }
@@ -152,6 +156,10 @@ static enum graft_status show_json(const struct view *v, const struct record *r,
     json_object_set_new(o, "labels", int_list(d->label + r->first, r->length));
     json_object_set_new(
         o, "text", v->text->tokenizer ? json_stringn(strbuf_str(text), text->len) : json_null());
+    json_object_set_new(o, "end_trained",
+                        v->text->stops
+                            ? json_boolean(preview_end_trained(d, r, v->text->stop, v->text->stops))
+                            : json_null());
     return print_json(o, err);
 }
 
@@ -194,7 +202,9 @@ static enum graft_status load(const struct options *o, const struct run_config *
         .chat_problem = text->chat_problem,
         .train_on_last = d->train_on_last,
         .first_line = o->line,
-        .limit = o->line && o->count == defaults.count ? 1 : o->count,
+        .limit = o->all                                  ? 0
+                 : o->line && o->count == defaults.count ? 1
+                                                         : o->count,
     };
 
     GRAFT_TRY(checkpoint_open(c->base, false, &ck, err));
@@ -205,25 +215,134 @@ static enum graft_status load(const struct options *o, const struct run_config *
                         err);
 }
 
+static enum graft_status show_records(const struct view *v, struct graft_err *err)
+{
+    const struct options *o = v->o;
+
+    if (!v->data->count)
+        return graft_fail(err, GRAFT_EARG, "there is no line %" PRId64, o->line);
+    for (int64_t i = 0; i < v->data->count && i < (o->line ? v->data->count : o->count); i++)
+        GRAFT_TRY(show(v, &v->data->record[i], err));
+    return GRAFT_OK;
+}
+
+/* Rows and fill as a run would have them. */
+static enum graft_status pack(const struct view *v, const struct run_config *c, int64_t *packed,
+                              double *fill, struct graft_err *err)
+{
+    const struct loader_opts how = { .batch_size = c->train.batch_size,
+                                     .packing = c->data.packing,
+                                     .row_length = c->data.max_length,
+                                     .shuffle = c->data.shuffle,
+                                     .seed = (uint64_t)c->train.seed };
+    struct loader *l = NULL;
+
+    *packed = 0;
+    *fill = 0;
+    if (v->data->stats.records == v->data->stats.dropped)
+        return GRAFT_OK;
+    GRAFT_TRY(loader_new(v->data, &how, &l, err));
+    *packed = loader_rows(l);
+    *fill = loader_fill(l);
+    loader_free(l);
+    return GRAFT_OK;
+}
+
+static double share(int64_t part, int64_t all)
+{
+    return all ? (double)part / (double)all : 0;
+}
+
+static enum graft_status print_summary_json(const struct view *v, const struct run_config *c,
+                                            const struct preview_summary *s, int64_t packed,
+                                            double fill, struct graft_err *err)
+{
+    const struct dataset_stats *t = &v->data->stats;
+    json_t *lengths = json_object();
+
+    for (int i = 0; i < 6; i++) {
+        char name[8];
+
+        snprintf(name, sizeof name, "p%d", preview_percent[i]);
+        json_object_set_new(lengths, name, json_integer(s->length[i]));
+    }
+    json_object_set_new(lengths, "longest", json_integer(t->longest));
+    return print_json(
+        json_pack("{s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:I, s:I, s:o}", "records",
+                  (json_int_t)(t->records - t->dropped), "dropped", (json_int_t)t->dropped,
+                  "tokens", (json_int_t)t->tokens, "targets", (json_int_t)t->targets,
+                  "trained_share", json_number(share(t->targets, t->tokens)), "truncated",
+                  (json_int_t)t->truncated, "straddling", (json_int_t)t->straddling, "without_end",
+                  v->text->stops ? json_integer(s->endless) : json_null(), "lengths", lengths,
+                  "duplicates", (json_int_t)s->duplicates, "rows", (json_int_t)packed, "fill",
+                  c->data.packing ? json_number(fill) : json_null()),
+        err);
+}
+
+static void print_summary(const struct view *v, const struct run_config *c,
+                          const struct preview_summary *s, int64_t packed, double fill)
+{
+    const struct dataset_stats *t = &v->data->stats;
+    const int64_t kept = t->records - t->dropped;
+
+    printf("records      %" PRId64 "\n", kept);
+    printf("tokens       %" PRId64 ", %.1f %% trained\n", t->tokens,
+           100 * share(t->targets, t->tokens));
+    printf("lengths      ");
+    for (int i = 0; i < 6; i++)
+        printf("%d %%: %" PRId64 "  ", preview_percent[i], s->length[i]);
+    printf("longest: %" PRId64 "\n", t->longest);
+    printf("truncated    %" PRId64 " (%.1f %%) at max_length %" PRId64 "\n", t->truncated,
+           100 * share(t->truncated, t->records), c->data.max_length);
+    printf("dropped      %" PRId64 ", no token to learn from is left\n", t->dropped);
+    if (t->straddling)
+        printf("straddling   %" PRId64 ", a token across prompt and completion\n", t->straddling);
+    if (v->text->stops)
+        printf("endless      %" PRId64 " (%.1f %%) without a trained end token\n", s->endless,
+               100 * share(s->endless, kept));
+    else
+        puts("endless      no end token is known");
+    printf("duplicates   %" PRId64 " (%.1f %%) of an earlier record\n", s->duplicates,
+           100 * share(s->duplicates, kept));
+    if (c->data.packing)
+        printf("packed       %" PRId64 " rows of %" PRId64 " tokens, %.1f %% full\n", packed,
+               c->data.max_length, 100 * fill);
+}
+
+static enum graft_status show_summary(const struct view *v, const struct run_config *c,
+                                      struct graft_err *err)
+{
+    struct preview_summary s;
+    int64_t packed;
+    double fill;
+
+    GRAFT_TRY(preview_summarise(v->data, v->text->stop, v->text->stops, &s, err));
+    GRAFT_TRY(pack(v, c, &packed, &fill, err));
+    if (v->o->json)
+        return print_summary_json(v, c, &s, packed, fill, err);
+    print_summary(v, c, &s, packed, fill);
+    return GRAFT_OK;
+}
+
 static enum graft_status show_all(const struct options *o, const struct run_config *c,
                                   struct graft_err *err)
 {
-    struct text text = { 0 };
-    struct dataset data = { 0 };
+    struct text text = { .eos = -1 };
+    struct dataset data = { .count = 0 };
     const struct view v = { o, &data, &text, has_colour(stdout) };
     enum graft_status st;
 
+    if (o->all && (o->line || o->count != defaults.count))
+        return graft_fail(err, GRAFT_EARG,
+                          "preview: --all reads every record, leave out --line and -n");
     GRAFT_TRY(text_open(c->base, &text, err));
     st = text_use_template(&text, c->data.template_name, err);
     if (!st)
         st = text_set_date(&text, c->data.template_date, err);
     if (!st)
         st = load(o, c, &text, &data, err);
-    if (!st && !data.count)
-        st =
-            graft_fail(err, GRAFT_EARG, "%s: there is no line %" PRId64, c->data.train[0], o->line);
-    for (int64_t i = 0; i < data.count && i < (o->line ? data.count : o->count) && !st; i++)
-        st = show(&v, &data.record[i], err);
+    if (!st)
+        st = o->all ? show_summary(&v, c, err) : show_records(&v, err);
     dataset_release(&data);
     text_release(&text);
     return st;
@@ -248,7 +367,7 @@ static enum graft_status run(const void *options, struct graft_err *err)
 
 const struct verb preview_verb = {
     .name = "preview",
-    .usage = "CONFIG.yaml [-n 3] [--line N] [--json] [-s KEY=VALUE]...",
+    .usage = "CONFIG.yaml [-n 3 | --line N | --all] [--json] [-s KEY=VALUE]...",
     .summary = "Show records as they will be trained; reads no weights.",
     .options = rows,
     .option_count = sizeof rows / sizeof *rows,

@@ -85,6 +85,17 @@ struct dataset {
     struct arena mem; /* the files' names */
 };
 
+/* Token t of a record, and its label as given: predicted from position t - 1. */
+static inline int32_t dataset_id(const struct dataset *d, const struct record *r, int64_t t)
+{
+    return d->id[r->first + t];
+}
+
+static inline int32_t dataset_label(const struct dataset *d, const struct record *r, int64_t t)
+{
+    return d->label[r->first + t];
+}
+
 /* Load files (JSONL, UTF-8, one object a line). Errors are EFORMAT as "FILE:LINE: reason", EIO. A
  * chat template that is not there or that has what is not supported is EARG. A file without records
  * is EFORMAT. Lines are tokenised by several threads; the result, and which error is told, do not

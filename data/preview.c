@@ -1,5 +1,10 @@
 #include "data/preview.h"
 
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/mem.h"
+
 enum graft_status preview_text(const struct tokenizer *t, const int32_t *id, int64_t n,
                                struct strbuf *text, int64_t *end, struct graft_err *err)
 {
@@ -22,9 +27,118 @@ enum graft_status preview_text(const struct tokenizer *t, const int32_t *id, int
     return st;
 }
 
-bool preview_eos_trained(const struct dataset *d, const struct record *r, int32_t eos)
+static bool is_stop(int32_t id, const int32_t *stop, int stops)
 {
-    const int64_t last = r->first + r->length - 1;
+    for (int i = 0; i < stops; i++)
+        if (stop[i] == id)
+            return true;
+    return false;
+}
 
-    return r->length > 1 && d->id[last] == eos && d->label[last] == eos;
+bool preview_end_trained(const struct dataset *d, const struct record *r, const int32_t *stop,
+                         int stops)
+{
+    int64_t learnt = r->length - 1, end = r->length - 1;
+
+    while (learnt > 0 && dataset_label(d, r, learnt) == NO_LABEL)
+        learnt--;
+    if (learnt > 0 && is_stop(dataset_label(d, r, learnt), stop, stops))
+        return true;
+    while (end > 0 && !is_stop(dataset_id(d, r, end), stop, stops))
+        end--;
+    return end > 0 && dataset_label(d, r, end) != NO_LABEL;
+}
+
+const int preview_percent[6] = { 1, 25, 50, 75, 95, 99 };
+
+/* A record's tokens and labels as one number; equal ones are compared. */
+static uint64_t hash_record(const struct dataset *d, const struct record *r)
+{
+    uint64_t h = 14695981039346656037u; /* FNV-1a, a token at a time */
+
+    for (int64_t t = 0; t < r->length; t++) {
+        h = (h ^ (uint32_t)dataset_id(d, r, t)) * 1099511628211u;
+        h = (h ^ (uint32_t)dataset_label(d, r, t)) * 1099511628211u;
+    }
+    return h;
+}
+
+static bool same_record(const struct dataset *d, const struct record *a, const struct record *b)
+{
+    bool same = a->length == b->length;
+
+    for (int64_t t = 0; t < a->length && same; t++)
+        same = dataset_id(d, a, t) == dataset_id(d, b, t) &&
+               dataset_label(d, a, t) == dataset_label(d, b, t);
+    return same;
+}
+
+/* Open addressing over the kept records; a place holds the index + 1 of the first of its kind. */
+static enum graft_status count_duplicates(const struct dataset *d, int64_t *out,
+                                          struct graft_err *err)
+{
+    size_t room = 16;
+    int64_t *place;
+
+    while (room < 2 * (size_t)d->count)
+        room *= 2;
+    place = mem_array(room, sizeof *place);
+    if (!place)
+        return graft_fail_nomem(err, "a table of records", room * sizeof *place);
+    *out = 0;
+    for (int64_t i = 0; i < d->count; i++) {
+        size_t at;
+
+        if (d->record[i].length == 0)
+            continue;
+        at = (size_t)hash_record(d, &d->record[i]) & (room - 1);
+        while (place[at] && !same_record(d, &d->record[place[at] - 1], &d->record[i]))
+            at = (at + 1) & (room - 1);
+        if (place[at])
+            ++*out;
+        else
+            place[at] = i + 1;
+    }
+    mem_free(place);
+    return GRAFT_OK;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static enum graft_status find_lengths(const struct dataset *d, struct preview_summary *s,
+                                      struct graft_err *err)
+{
+    int64_t *length = mem_array((size_t)d->count + 1, sizeof *length), n = 0;
+
+    if (!length)
+        return graft_fail_nomem(err, "lengths", (size_t)d->count * sizeof *length);
+    for (int64_t i = 0; i < d->count; i++)
+        if (d->record[i].length > 0)
+            length[n++] = d->record[i].length;
+    qsort(length, (size_t)n, sizeof *length, by_size);
+    for (int k = 0; k < 6; k++) {
+        const int64_t rank = (n * preview_percent[k] + 99) / 100;
+
+        s->length[k] = n ? length[rank > 0 ? rank - 1 : 0] : 0;
+    }
+    mem_free(length);
+    return GRAFT_OK;
+}
+
+enum graft_status preview_summarise(const struct dataset *d, const int32_t *stop, int stops,
+                                    struct preview_summary *out, struct graft_err *err)
+{
+    struct preview_summary s = { 0 };
+
+    for (int64_t i = 0; i < d->count; i++)
+        s.endless += d->record[i].length > 0 && !preview_end_trained(d, &d->record[i], stop, stops);
+    GRAFT_TRY(find_lengths(d, &s, err));
+    GRAFT_TRY(count_duplicates(d, &s.duplicates, err));
+    *out = s;
+    return GRAFT_OK;
 }

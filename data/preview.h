@@ -10,7 +10,20 @@
 enum graft_status preview_text(const struct tokenizer *t, const int32_t *id, int64_t n,
                                struct strbuf *text, int64_t *end, struct graft_err *err);
 
-/* Whether the last token of record `r` is `eos` and has loss. */
-bool preview_eos_trained(const struct dataset *d, const struct record *r, int32_t eos);
+/* Whether record `r` teaches to stop: the last token that is learnt, or the last one of `stop[0 ..
+ * stops)` in the record where all is learnt, is an end token. */
+bool preview_end_trained(const struct dataset *d, const struct record *r, const int32_t *stop,
+                         int stops);
+
+/* The whole data set, for people to judge it by. */
+struct preview_summary {
+    int64_t endless;    /* kept records without a trained end token */
+    int64_t duplicates; /* kept records whose tokens and labels an earlier one has */
+    int64_t
+        length[6]; /* tokens that 1, 25, 50, 75, 95 and 99 % of the kept records do not exceed */
+};
+extern const int preview_percent[6];
+enum graft_status preview_summarise(const struct dataset *d, const int32_t *stop, int stops,
+                                    struct preview_summary *out, struct graft_err *err);
 
 #endif

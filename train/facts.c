@@ -4,13 +4,21 @@
 
 #include "core/file.h"
 
+static json_t *template_json(const struct facts *f)
+{
+    return f->template_name ? json_pack("{s:s, s:s, s:s?}", "name", f->template_name, "sha256",
+                                        f->template_hash, "date", f->template_date)
+                            : json_null();
+}
+
 enum graft_status facts_write(const char *dir, const struct facts *f, json_t *quant,
                               struct graft_err *err)
 {
-    json_t *o = json_pack("{s:i, s:{s:s, s:s}, s:O, s:s, s:I, s:n, s:s}", "format_version",
-                          FACTS_VERSION, "base", "path", f->base_path, "hash", f->base_hash,
-                          "quant", quant, "compute", compute_names[f->compute], "max_length",
-                          (json_int_t)f->max_length, "template", "graft_version", graft_version());
+    json_t *o =
+        json_pack("{s:i, s:{s:s, s:s}, s:O, s:s, s:I, s:o, s:s}", "format_version", FACTS_VERSION,
+                  "base", "path", f->base_path, "hash", f->base_hash, "quant", quant, "compute",
+                  compute_names[f->compute], "max_length", (json_int_t)f->max_length, "template",
+                  template_json(f), "graft_version", graft_version());
     struct strbuf text = STRBUF_INIT, path = STRBUF_INIT;
     enum graft_status st;
 
@@ -43,6 +51,18 @@ static enum graft_status parse_quant(const char *path, const json_t *v, struct f
     return st ? graft_fail_in(err, GRAFT_EFORMAT, "%s", path) : GRAFT_OK;
 }
 
+static enum graft_status parse_template(const char *path, const json_t *v, struct facts *f,
+                                        struct graft_err *err)
+{
+    const char *name = json_string_value(json_object_get(v, "name"));
+    const char *date = json_string_value(json_object_get(v, "date"));
+
+    f->template_name = name ? arena_strdup(&f->mem, name) : NULL;
+    f->template_date = date ? arena_strdup(&f->mem, date) : NULL;
+    return date && chat_date_check(date, err) ? graft_fail_in(err, GRAFT_EFORMAT, "%s", path)
+                                              : GRAFT_OK;
+}
+
 static enum graft_status parse(const char *path, const json_t *o, struct facts *f,
                                struct graft_err *err)
 {
@@ -63,6 +83,7 @@ static enum graft_status parse(const char *path, const json_t *o, struct facts *
         if (!strcmp(compute, compute_names[i]))
             f->compute = i;
     f->max_length = json_integer_value(json_object_get(o, "max_length"));
+    GRAFT_TRY(parse_template(path, json_object_get(o, "template"), f, err));
     return parse_quant(path, json_object_get(o, "quant"), f, err);
 }
 
@@ -93,7 +114,7 @@ enum graft_status facts_read(const char *dir, struct facts *out, struct graft_er
 void facts_release(struct facts *f)
 {
     arena_release(&f->mem);
-    f->base_path = NULL;
+    f->base_path = f->template_name = f->template_hash = f->template_date = NULL;
 }
 
 void facts_compare(const char *who, const struct facts *f, const char *base_name,

@@ -13,8 +13,11 @@ struct facts {
     const char *base_path;     /* where the base was */
     struct quant_config quant; /* mode AUTO: blocks of the base's own file */
     bool has_quant;
-    int compute;        /* enum compute_type */
-    int64_t max_length; /* 0: not said */
+    int compute;               /* enum compute_type */
+    int64_t max_length;        /* 0: not said */
+    const char *template_name; /* data.template; NULL: there was none */
+    const char *template_hash; /* SHA-256 of what a rendering depends on */
+    const char *template_date; /* what the template took for today; NULL: it does not ask */
     struct arena mem;
 };
 

@@ -97,8 +97,19 @@ static enum graft_status save_adapter(const struct run *r, const char *dir, stru
                        .max_length = r->config->data.max_length };
     json_t *quant = base_quant_json(&r->base);
     enum graft_status st = dir_make(dir, err);
+    const struct chat *chat = r->base.text.chat;
+    struct sha256 sha;
+    char hash[65];
 
     memcpy(f.base_hash, r->base.ck.hash, sizeof f.base_hash);
+    if (chat) {
+        sha256_init(&sha);
+        chat_hash(chat, &sha);
+        sha256_finish(&sha, hash);
+        f.template_name = r->config->data.template_name;
+        f.template_hash = hash;
+        f.template_date = chat_date(chat);
+    }
     if (f.compute == COMPUTE_AUTO)
         f.compute = COMPUTE_F32;
     if (!st)

@@ -12,6 +12,8 @@ static const int64_t SHARD_BYTES = 5000000000; /* 5 GB, as transformers cuts */
 struct merge {
     const struct merge_opts *opts;
     struct base base;
+    struct text own; /* the words of the adapter's folder, when it has some */
+    const struct text *text;
     struct task_list tasks;
     struct adapter *adapter;
     struct model_tensor *tensor;
@@ -191,7 +193,7 @@ static enum graft_status write_config(struct merge *m, struct graft_err *err)
 /* The base's generation_config with every end token there is. */
 static enum graft_status write_generation(struct merge *m, struct graft_err *err)
 {
-    const struct text *t = &m->base.text;
+    const struct text *t = m->text;
     struct output out = { .dir = m->opts->output, .lock = -1, .metrics = -1 };
     struct strbuf path = STRBUF_INIT;
     json_t *o = NULL, *list = json_array();
@@ -289,6 +291,21 @@ static enum graft_status list_tensors(struct merge *m, struct graft_err *err)
                                : graft_fail_nomem(err, "rows to merge", (size_t)m->room * 8);
 }
 
+static enum graft_status open_words(struct merge *m, struct graft_err *err)
+{
+    const struct task *k = &m->tasks.task[0];
+    bool tokenizer, any;
+
+    m->text = &m->base.text;
+    GRAFT_TRY(text_is_in(k->dir, &tokenizer, &any, err));
+    if (!any)
+        return GRAFT_OK;
+    GRAFT_TRY(
+        text_open_over(k->dir, m->opts->base, &m->base.text, k->facts.template_date, &m->own, err));
+    m->text = &m->own;
+    return GRAFT_OK;
+}
+
 static enum graft_status write_all(struct merge *m, struct graft_err *err)
 {
     const char *words = tasks_text_path(&m->tasks, m->opts->base), *dir = m->opts->output;
@@ -298,7 +315,7 @@ static enum graft_status write_all(struct merge *m, struct graft_err *err)
     GRAFT_TRY(result_folder(dir, m->opts->force, &made, err));
     st = write_weights(m, err);
     if (!st)
-        st = text_copy(words, &m->base.text, dir, err);
+        st = text_copy(words, m->text, dir, err);
     if (!st)
         st = write_generation(m, err);
     if (!st) /* last: a folder without it is no checkpoint */
@@ -342,10 +359,13 @@ enum graft_status merge_run(const struct merge_opts *opts, struct merge_report *
         st = check_sites(&m, err);
     }
     if (!st)
+        st = open_words(&m, err);
+    if (!st)
         st = list_tensors(&m, err);
     if (!st)
         st = write_all(&m, err);
     *out = m.report;
+    text_release(&m.own);
     tasks_release(&m.tasks);
     base_release(&m.base);
     arena_release(&m.mem);

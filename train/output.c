@@ -27,6 +27,8 @@ static const char *const run_files[] = {
     "generation_config.json",
 };
 static const char *const run_folders[] = { "best", "checkpoints", "last_good" };
+/* Further chat templates of a base that has several, in a folder of their own. */
+static const char templates_folder[] = "additional_chat_templates";
 /* One of these makes a folder one that --force may clear: other files of a run have names that
  * checkpoints and people's own work have too. */
 static const char *const run_marks[] = { "metrics.jsonl", "adapter_config.json", "graft.json",
@@ -54,14 +56,34 @@ static void remove_named(const char *dir, const char *name)
     strbuf_release(&path);
 }
 
+static void remove_templates(const char *dir)
+{
+    struct strbuf path = STRBUF_INIT;
+    const struct dirent *e;
+    DIR *d;
+
+    path_join(&path, dir, templates_folder);
+    d = opendir(strbuf_str(&path));
+    while (d && (e = readdir(d)))
+        if (strstr(e->d_name, ".jinja"))
+            remove_named(strbuf_str(&path), e->d_name);
+    if (d) {
+        closedir(d);
+        rmdir(strbuf_str(&path)); /* stays when somebody put other files into it */
+    }
+    strbuf_release(&path);
+}
+
 static void remove_run(const char *dir)
 {
+    remove_templates(dir);
     for (size_t i = 0; i < COUNT(run_folders); i++) {
         struct strbuf path = STRBUF_INIT;
 
         path_join(&path, dir, run_folders[i]);
         for (size_t k = 0; k < COUNT(run_files); k++)
             remove_named(strbuf_str(&path), run_files[k]);
+        remove_templates(strbuf_str(&path));
         rmdir(strbuf_str(&path)); /* stays when somebody put other files into it */
         strbuf_release(&path);
     }
@@ -233,6 +255,7 @@ static void remove_result(const char *dir)
     DIR *d = opendir(dir);
     const struct dirent *e;
 
+    remove_templates(dir);
     while (d && (e = readdir(d)))
         if (is_result_file(e->d_name))
             remove_named(dir, e->d_name);

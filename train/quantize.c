@@ -2,8 +2,9 @@
 #include <sys/stat.h>
 
 #include "train/merge.h"
+#include "train/place.h"
 
-enum { MAX_FILES = 16 };
+enum { MAX_FILES = 64 };
 
 struct file_list {
     struct container_file file[MAX_FILES];
@@ -16,9 +17,15 @@ static enum graft_status put_file(void *user, const char *name, const char *text
 {
     struct file_list *l = user;
     const char *copy = arena_strndup(&l->mem, text, len);
+    char flat[PLACE_NAME_MAX];
 
-    if (!copy)
-        return graft_fail_nomem(err, name, len);
+    place_container_name(name, flat);
+    name = arena_strdup(&l->mem, flat);
+    if (!copy || !name)
+        return graft_fail_nomem(err, flat, len);
+    if (l->count == MAX_FILES)
+        return graft_fail(err, GRAFT_EARG, "more than %d small files beside the weights",
+                          MAX_FILES);
     l->file[l->count++] = (struct container_file){ name, copy, len };
     return GRAFT_OK;
 }

@@ -28,46 +28,45 @@ static enum graft_status add_file(void *user, const char *name, const char *text
     return GRAFT_OK;
 }
 
-/* Has the folder such a file? Too little memory to ask is no "no". */
-static enum graft_status folder_has(const char *dir, const char *name, bool *out,
-                                    struct graft_err *err)
-{
-    struct strbuf path = STRBUF_INIT;
-    bool failed;
-
-    path_join(&path, dir, name);
-    failed = path.failed;
-    *out = !failed && file_exists(strbuf_str(&path));
-    strbuf_release(&path);
-    return failed ? graft_fail_nomem(err, name, strlen(dir)) : GRAFT_OK;
-}
-
-/* The hash of the words' files; that of the folder's name where a config.json has a say too. */
-static enum graft_status words_key(const char *dir, char hex[65], struct graft_err *err)
+/* The hash of the words' files and the date they are told; that of the folder's name where a
+ * config.json has a say too. */
+static enum graft_status words_key(const struct task *k, char hex[65], struct graft_err *err)
 {
     const struct text none = { .eos = -1 };
+    const char *date = k->facts.template_date;
     struct sha256 sha;
-    bool config;
+    struct strbuf config = STRBUF_INIT;
 
     sha256_init(&sha);
-    GRAFT_TRY(folder_has(dir, "config.json", &config, err));
-    if (config)
-        sha256_add(&sha, dir, strlen(dir));
-    GRAFT_TRY(text_files(dir, &none, add_file, &sha, err));
+    path_join(&config, k->dir, "config.json");
+    if (config.failed || file_exists(strbuf_str(&config)))
+        sha256_add(&sha, k->dir, strlen(k->dir));
+    strbuf_release(&config);
+    if (date)
+        sha256_add(&sha, date, strlen(date));
+    GRAFT_TRY(text_files(k->dir, &none, add_file, &sha, err));
     sha256_finish(&sha, hex);
     return GRAFT_OK;
 }
 
-/* An adapter's own tokenizer goes before the base's; end tokens of both count. */
-static enum graft_status words_read(const char *dir, const struct text *base, struct text *out,
-                                    struct graft_err *err)
+static enum graft_status words_new(struct session *s, const struct task *k, const char key[65],
+                                   struct words **out, struct graft_err *err)
 {
-    GRAFT_TRY(text_open(dir, out, err));
-    if (out->eos < 0)
-        out->eos = base->eos;
-    for (int i = 0; i < base->stops && out->stops < TEXT_MAX_STOPS; i++)
-        if (!text_stops_at(out, base->stop[i]))
-            out->stop[out->stops++] = base->stop[i];
+    struct words *w = mem_alloc(sizeof *w);
+    enum graft_status st;
+
+    if (!w)
+        return graft_fail_nomem(err, "tokenizer", sizeof *w);
+    st = text_open_over(k->dir, s->base.ck.path, &s->base.text, k->facts.template_date, &w->text,
+                        err);
+    if (st) {
+        mem_free(w);
+        return st;
+    }
+    memcpy(w->sha256, key, sizeof w->sha256);
+    w->next = s->words;
+    s->words = w;
+    *out = w;
     return GRAFT_OK;
 }
 
@@ -75,28 +74,16 @@ static enum graft_status words_get(struct session *s, struct task *k, struct gra
 {
     char key[65];
     struct words *w = s->words;
-    enum graft_status st;
-    bool own;
+    bool tokenizer, any;
 
-    GRAFT_TRY(folder_has(k->dir, "tokenizer.json", &own, err));
-    if (!own)
+    GRAFT_TRY(text_is_in(k->dir, &tokenizer, &any, err));
+    if (!any)
         return GRAFT_OK;
-    GRAFT_TRY(words_key(k->dir, key, err));
+    GRAFT_TRY(words_key(k, key, err));
     while (w && strcmp(w->sha256, key) != 0)
         w = w->next;
-    if (!w) {
-        w = mem_alloc(sizeof *w);
-        if (!w)
-            return graft_fail_nomem(err, "tokenizer", sizeof *w);
-        st = words_read(k->dir, &s->base.text, &w->text, err);
-        if (st) {
-            mem_free(w);
-            return st;
-        }
-        memcpy(w->sha256, key, sizeof key);
-        w->next = s->words;
-        s->words = w;
-    }
+    if (!w)
+        GRAFT_TRY(words_new(s, k, key, &w, err));
     w->users++;
     k->text = &w->text;
     return GRAFT_OK;
@@ -144,6 +131,8 @@ enum graft_status session_open(const char *base, const char *const *adapter, int
         st = tasks_quant(&out->tasks, quant, &q, err);
     if (!st)
         st = base_open(base, &q, false, &out->base, err);
+    if (!st)
+        st = text_set_date(&out->base.text, NULL, err);
     for (int i = 0; i < out->tasks.count && !st; i++)
         st = words_get(out, &out->tasks.task[i], err);
     if (!st)

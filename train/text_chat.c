@@ -245,6 +245,90 @@ enum graft_status text_set_date(struct text *t, const char *date, struct graft_e
     return chat_set_date(t->chat, today, err);
 }
 
+static enum graft_status inherit(struct text *t, const struct text *base, struct graft_err *err)
+{
+    const char *key;
+    json_t *v;
+
+    if (t->eos < 0)
+        t->eos = base->eos;
+    for (int i = 0; i < base->stops; i++)
+        text_add_stop(t, base->stop[i]);
+    if (!t->chat && base->chat) {
+        json_object_foreach(base->special, key, v)
+        {
+            if (!json_object_get(t->special, key) && json_object_set(t->special, key, v))
+                return graft_fail_nomem(err, "special tokens", 64);
+        }
+        return text_make_chat(t, chat_name(base->chat), chat_templates(base->chat), err);
+    }
+    return GRAFT_OK;
+}
+
+/* Has the folder such a file? Too little memory to ask is no "no". */
+static enum graft_status folder_has(const char *dir, const char *name, bool *out,
+                                    struct graft_err *err)
+{
+    struct strbuf path = STRBUF_INIT;
+    bool failed;
+
+    path_join(&path, dir, name);
+    failed = path.failed;
+    *out = !failed && file_exists(strbuf_str(&path));
+    strbuf_release(&path);
+    return failed ? graft_fail_nomem(err, name, strlen(dir)) : GRAFT_OK;
+}
+
+enum graft_status text_is_in(const char *dir, bool *tokenizer, bool *any, struct graft_err *err)
+{
+    GRAFT_TRY(folder_has(dir, "tokenizer.json", tokenizer, err));
+    GRAFT_TRY(folder_has(dir, "chat_template.jinja", any, err));
+    *any = *any || *tokenizer;
+    return GRAFT_OK;
+}
+
+enum graft_status text_open_over(const char *dir, const char *base_path, const struct text *base,
+                                 const char *date, struct text *out, struct graft_err *err)
+{
+    struct strbuf path = STRBUF_INIT;
+    struct text t = { .eos = -1 };
+    bool tokenizer, any;
+    enum graft_status st;
+
+    GRAFT_TRY(text_is_in(dir, &tokenizer, &any, err));
+    GRAFT_TRY(text_open(tokenizer ? dir : base_path, &t, err));
+    if (!tokenizer) {
+        path_join(&path, dir, "chat_template.jinja");
+        st = text_use_template(&t, strbuf_str(&path), err);
+        strbuf_release(&path);
+    } else {
+        st = inherit(&t, base, err);
+    }
+    if (!st)
+        st = text_set_date(&t, date, err);
+    if (st)
+        text_release(&t);
+    else
+        *out = t;
+    return st;
+}
+
+enum graft_status text_encode_turns(const struct text *t, const struct chat_turns *turns,
+                                    struct id_list *out, struct graft_err *err)
+{
+    struct strbuf text = STRBUF_INIT;
+    enum graft_status st;
+
+    if (!t->tokenizer || !t->chat)
+        return graft_fail(err, GRAFT_EARG, "%s",
+                          t->tokenizer ? t->chat_problem : "the base has no tokenizer");
+    st = chat_render(t->chat, turns, true, &text, err);
+    if (!st)
+        st = tokenizer_encode(t->tokenizer, strbuf_str(&text), text.len, false, out, err);
+    strbuf_release(&text);
+    return st;
+}
+
 enum graft_status text_hand_templates(const struct text *t, const struct text_sink *k,
                                       struct graft_err *err)
 {

@@ -34,8 +34,8 @@ want 2 'not a task name' generate --base base --adapter 'a b=run' -p a
 gen 3 'p.jsonl:2: empty|p.jsonl:2: ' '{"prompt": "a"}\n' --json
 gen 3 'p.jsonl:1: ' '{"prompt": "a"'
 gen 3 'p.jsonl:1: .*object' '[]'
-gen 3 'p.jsonl:1: .*neither' '{}'
-gen 3 'p.jsonl:1: .*both' '{"prompt": "a", "input_ids": [1]}'
+gen 3 'p.jsonl:1: .*one of .*found none' '{}'
+gen 3 'p.jsonl:1: .*one of .*found several' '{"prompt": "a", "input_ids": [1]}'
 gen 3 'p.jsonl:1: .*string' '{"prompt": 1}'
 gen 3 'p.jsonl:1: .*seed' '{"prompt": "a", "seed": -1}'
 gen 3 'p.jsonl:1: .*input_ids' '{"input_ids": "a"}'
@@ -45,7 +45,9 @@ gen '[23]' 'p.jsonl:2: token id 272 at position 1.*271' '{"prompt": "a"}\n{"inpu
 check "nothing is answered before it is read" test ! -s out
 gen '[23]' 'p.jsonl:1: the prompt has no tokens' '{"prompt": ""}'
 gen '[23]' 'p.jsonl:1: the prompt has 300 tokens.*256' "{\"prompt\": \"$(printf '%0300d' 0)\"}"
-gen 2 'p.jsonl:1: .*messages.*not supported' '{"messages": []}'
+gen 3 'p.jsonl:1: .*no messages' '{"messages": []}'
+gen 2 'p.jsonl:1: the base has no chat template' '{"messages": [{"role": "user", "content": "a"}]}'
+gen 3 'p.jsonl:1: .*tools.*needs .*messages' '{"prompt": "a", "tools": []}'
 gen 0 'note: .*"extra" is ignored' '{"prompt": "a", "extra": 1}' --json
 gen 0 '' '{"prompt": "a\\u0000b"}\n{"prompt": "\\u00e9\\ud83d\\ude00"}' --json
 check "two lines of JSON" lines 2
@@ -55,10 +57,11 @@ want 0 '' generate --base base -p "$(printf '%0256d' 0)" --json
 check "a prompt as long as the context gives one token" grep -q '"ids": \[[0-9]*\],.*"stop": "\(length\|eos\)"' out
 want 0 '' generate --base base -p a -n 300 --json
 want 2 '--stop' generate --base base -p a --stop ''
-want 2 'give -p or --prompts' generate --base base
+want 2 'give -p, --prompts or --chat' generate --base base
 want 2 'not both' generate --base base -p a --prompts p.jsonl
-want 2 'chat.*not' generate --base base -p a --chat
-want 2 'system.*not' generate --base base -p a --system x
+want 2 '--chat: the base has no chat template' generate --base base -p a --chat
+want 2 '--system belongs to --chat' generate --base base -p a --system x
+want 2 '--chat or --prompts, not both' generate --base base --chat --prompts p.jsonl
 want 2 '--top-p' generate --base base -p a --top-p 2
 want 2 '--temperature' generate --base base -p a --temperature nan
 want 2 '-n|--max|--count' generate --base base -p a -n 0

@@ -108,7 +108,7 @@ static void completion_masks_the_tokens_of_the_prompt(void **state)
     ASSERT_LABELS(d, 2, -100, CH('z'), EOS);
     assert_int_equal(d.stats.targets, 3 + 1 + 2);
     assert_int_equal(d.stats.straddling, 0);
-    assert_true(preview_eos_trained(&d, &d.record[0], EOS));
+    assert_true(preview_end_trained(&d, &d.record[0], (const int32_t[]){ EOS }, 1));
     dataset_release(&d);
 
     o.mask_prompt = false;
