@@ -24,7 +24,7 @@ enum graft_status preview_text(const struct tokenizer *t, const int32_t *id, int
 
 bool preview_eos_trained(const struct dataset *d, const struct record *r, int32_t eos)
 {
-    const int64_t last = r->first + r->length - 1;
+    const int64_t last = r->length - 1;
 
-    return r->length > 1 && d->id[last] == eos && d->label[last] == eos;
+    return r->length > 1 && dataset_id(d, r, last) == eos && dataset_label(d, r, last) == eos;
 }

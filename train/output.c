@@ -25,6 +25,7 @@ static const char *const run_files[] = {
     "special_tokens_map.json",
     "chat_template.jinja",
     "generation_config.json",
+    "valid.jsonl",
 };
 static const char *const run_folders[] = { "best", "checkpoints", "last_good" };
 /* One of these makes a folder one that --force may clear: other files of a run have names that
