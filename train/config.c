@@ -200,32 +200,35 @@ static enum graft_status read_data(const struct loading *l, const struct raw_dat
     return keep_path(l, json_string_value(raw->valid), &d->valid);
 }
 
-/* "6GiB", "512MB", or bytes. */
-static bool parse_size(const json_t *v, int64_t *out)
+bool config_size_parse(const char *s, int64_t *out)
 {
     static const char letters[] = "KMGT";
-    const char *s = json_string_value(v), *at;
-    double x = json_number_value(v), unit = 1;
+    double unit = 1, x;
+    const char *at;
     char *end;
 
-    if (s) {
-        x = strtod(s, &end);
-        if (end == s)
-            return false;
-        while (*end == ' ')
-            end++;
-        at = *end ? strchr(letters, *end & ~0x20) : NULL;
-        if (at && (!strcmp(end + 1, "iB") || !strcmp(end + 1, "B")))
-            unit = pow(end[1] == 'i' ? 1024 : 1000, (double)(at - letters + 1));
-        else if (*end && strcmp(end, "B") != 0)
-            return false;
-    } else if (!json_is_integer(v)) {
+    x = strtod(s, &end);
+    if (end == s)
         return false;
-    }
+    while (*end == ' ')
+        end++;
+    at = *end ? strchr(letters, *end & ~0x20) : NULL;
+    if (at && (!strcmp(end + 1, "iB") || !strcmp(end + 1, "B")))
+        unit = pow(end[1] == 'i' ? 1024 : 1000, (double)(at - letters + 1));
+    else if (*end && strcmp(end, "B") != 0)
+        return false;
     if (!(x * unit >= 1 && x * unit < 9e18))
         return false;
     *out = (int64_t)(x * unit);
     return true;
+}
+
+static bool read_size(const json_t *v, int64_t *out)
+{
+    if (json_is_string(v))
+        return config_size_parse(json_string_value(v), out);
+    *out = json_integer_value(v);
+    return json_is_integer(v) && *out >= 1;
 }
 
 static enum graft_status read_train(const struct loading *l, const struct raw_train *raw)
@@ -251,7 +254,7 @@ static enum graft_status read_train(const struct loading *l, const struct raw_tr
         return schema_fail(l->src, "train.eval_every", l->err, "needs data.valid beside it");
     if (raw->memory &&
         (!json_is_string(raw->memory) || strcmp(json_string_value(raw->memory), "auto")) &&
-        !parse_size(raw->memory, &t->memory))
+        !read_size(raw->memory, &t->memory))
         return bad_form(l, "train.memory", raw->memory);
     return GRAFT_OK;
 }

@@ -107,6 +107,9 @@ enum graft_status config_to_yaml(const struct run_config *c, struct strbuf *out,
 bool config_has_valid(const struct data_config *d);
 bool config_splits(const struct data_config *d);
 
+/* "6GiB", "512MB", or bytes. */
+bool config_size_parse(const char *text, int64_t *out);
+
 /* The text of --help-config. */
 void config_help(struct strbuf *out);
 

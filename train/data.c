@@ -1,6 +1,7 @@
 #include "train/data.h"
 
-#include "core/file.h"
+#include <string.h>
+
 #include "core/mem.h"
 
 static struct dataset_opts options(const struct data_config *d, const struct data_base *base)
@@ -17,33 +18,6 @@ static struct dataset_opts options(const struct data_config *d, const struct dat
         .chat_problem = base->text->chat_problem,
         .train_on_last = d->train_on_last,
     };
-}
-
-/* The hash of one file's bytes as they lie there. */
-static enum graft_status hash_file(const char *path, char hex[65], struct graft_err *err)
-{
-    struct mapped_file m = { NULL, 0 };
-
-    GRAFT_TRY(file_map(path, &m, err));
-    sha256_hex(m.data, m.size, hex);
-    file_unmap(&m);
-    return GRAFT_OK;
-}
-
-static enum graft_status hash_files(const struct data_config *d, char hex[65],
-                                    struct graft_err *err)
-{
-    struct sha256 all;
-
-    sha256_init(&all);
-    for (int i = 0; i < d->train_count; i++) {
-        GRAFT_TRY(hash_file(d->train[i], hex, err));
-        sha256_add(&all, hex, 64);
-        sha256_add(&all, "\n", 1);
-    }
-    if (d->train_count > 1)
-        sha256_finish(&all, hex);
-    return GRAFT_OK;
 }
 
 /* data.valid: a share or a number. */
@@ -65,15 +39,30 @@ static enum graft_status split(const struct run_config *c, struct run_data *r,
     return dataset_count(&r->all, r->held, false, &r->train, err);
 }
 
+/* Both parts of what the cache gives are the run's. */
+static enum graft_status take(const char *const *file, int64_t files,
+                              const struct dataset_opts *opts, struct dataset *data,
+                              struct token_cache *lies_in, char sha256[65], struct graft_err *err)
+{
+    struct cached_data c;
+
+    GRAFT_TRY(cached_load(file, files, opts, &c, err));
+    *data = c.data;
+    *lies_in = c.file;
+    memcpy(sha256, c.sha256, sizeof c.sha256);
+    return GRAFT_OK;
+}
+
 static enum graft_status load(const struct run_config *c, const struct data_base *base,
                               struct run_data *r, struct graft_err *err)
 {
     const struct data_config *d = &c->data;
     struct dataset_opts opts = options(d, base);
+    char valid_sha256[65];
 
-    GRAFT_TRY(hash_files(d, r->sha256, err));
     opts.file_format = d->train_format;
-    GRAFT_TRY(dataset_load((const char *const *)d->train, d->train_count, &opts, &r->all, err));
+    GRAFT_TRY(take((const char *const *)d->train, d->train_count, &opts, &r->all, &r->all_file,
+                   r->sha256, err));
     r->train = r->all.stats;
     if (r->train.targets == 0)
         return graft_fail(err, GRAFT_EFORMAT, "%s: no record has a token to learn from",
@@ -83,7 +72,7 @@ static enum graft_status load(const struct run_config *c, const struct data_base
     if (!d->valid)
         return GRAFT_OK;
     opts.file_format = NULL;
-    GRAFT_TRY(dataset_load(&d->valid, 1, &opts, &r->valid, err));
+    GRAFT_TRY(take(&d->valid, 1, &opts, &r->valid, &r->valid_file, valid_sha256, err));
     r->has_valid = true;
     if (r->valid.stats.targets == 0)
         return graft_fail(err, GRAFT_EFORMAT, "%s: no record has a token to measure", d->valid);
@@ -118,6 +107,8 @@ void run_data_release(struct run_data *d)
     loader_free(d->loader);
     dataset_release(&d->valid);
     dataset_release(&d->all);
+    token_cache_release(&d->valid_file);
+    token_cache_release(&d->all_file);
     mem_free(d->held);
     *d = (struct run_data){ .has_valid = false };
 }

@@ -2,7 +2,7 @@
 #ifndef TRAIN_DATA_H
 #define TRAIN_DATA_H
 
-#include "data/dataset.h"
+#include "train/cache.h"
 #include "train/config.h"
 #include "train/text.h"
 
@@ -18,6 +18,7 @@ struct run_data {
     struct dataset_stats train; /* of the records that are trained on */
     struct dataset valid;       /* parts of `all`, or a file of its own */
     bool has_valid;
+    struct token_cache all_file, valid_file; /* what they lie in, where that is not memory */
     struct loader *loader;
     char sha256[65]; /* of the files of data.train: of the one, or of the list of their hashes */
 };
