@@ -57,12 +57,13 @@ struct view {
     const struct options *o;
     const struct dataset *data;
     const struct text *text;
+    const double *weight; /* of each file */
     bool colour;
 };
 
 static bool is_trained(const struct view *v, const struct record *r, int64_t t)
 {
-    return t > 0 && v->data->label[r->first + t] != NO_LABEL;
+    return t > 0 && dataset_label(v->data, r, t) != NO_LABEL;
 }
 
 /* Text on its way to a terminal: control characters of the data must not steer it. */
@@ -111,7 +112,7 @@ static void put_ids(const struct view *v, const struct record *r)
     for (int64_t t = 0; t < r->length; t++) {
         if (is_trained(v, r, t) != on)
             put_mark(v, on = !on);
-        printf("%s%" PRId32, t ? " " : "", v->data->id[r->first + t]);
+        printf("%s%" PRId32, t ? " " : "", dataset_id(v->data, r, t));
     }
     if (on)
         put_mark(v, false);
@@ -119,12 +120,14 @@ static void put_ids(const struct view *v, const struct record *r)
 
 static void put_head(const struct view *v, const struct record *r)
 {
-    printf("%s:%" PRId64 ": ", r->file, r->line);
+    printf("%s:%" PRId64 ": ", dataset_file(v->data, r), r->line);
+    if (v->weight[r->file] != 1)
+        printf("weight %g, ", v->weight[r->file]);
     if (!r->length) {
         puts("dropped, no token to learn from is left");
         return;
     }
-    printf("%" PRId64 " tokens, %" PRId64 " trained (%.1f %%), ", r->length, r->targets,
+    printf("%" PRId32 " tokens, %" PRId32 " trained (%.1f %%), ", r->length, r->targets,
            100.0 * (double)r->targets / (double)r->length);
     if (v->text->stops == 0)
         fputs("no end token is known", stdout);
@@ -133,6 +136,16 @@ static void put_head(const struct view *v, const struct record *r)
                preview_end_trained(v->data, r, v->text->stop, v->text->stops) ? "" : " not");
     printf("%s%s\n", r->truncated ? ", truncated" : "",
            r->straddles ? ", a token straddles prompt and completion" : "");
+}
+
+/* The record's ids and labels, one behind the other; NULL: no memory. */
+static int32_t *copy_record(const struct view *v, const struct record *r)
+{
+    int32_t *id = mem_array((size_t)r->length * 2, sizeof *id);
+
+    if (id)
+        dataset_copy(v->data, r, id, id + r->length);
+    return id;
 }
 
 static json_t *int_list(const int32_t *x, int64_t n)
@@ -144,22 +157,22 @@ static json_t *int_list(const int32_t *x, int64_t n)
     return list;
 }
 
-static enum graft_status show_json(const struct view *v, const struct record *r,
+static enum graft_status show_json(const struct view *v, const struct record *r, const int32_t *id,
                                    const struct strbuf *text, struct graft_err *err)
 {
-    const struct dataset *d = v->data;
     json_t *o = json_object();
 
-    json_object_set_new(o, "file", json_string(r->file));
+    json_object_set_new(o, "file", json_string(dataset_file(v->data, r)));
     json_object_set_new(o, "line", json_integer(r->line));
-    json_object_set_new(o, "input_ids", int_list(d->id + r->first, r->length));
-    json_object_set_new(o, "labels", int_list(d->label + r->first, r->length));
+    json_object_set_new(o, "weight", json_real(v->weight[r->file]));
+    json_object_set_new(o, "input_ids", int_list(id, r->length));
+    json_object_set_new(o, "labels", int_list(id + r->length, r->length));
     json_object_set_new(
         o, "text", v->text->tokenizer ? json_stringn(strbuf_str(text), text->len) : json_null());
     json_object_set_new(o, "end_trained",
-                        v->text->stops
-                            ? json_boolean(preview_end_trained(d, r, v->text->stop, v->text->stops))
-                            : json_null());
+                        v->text->stops ? json_boolean(preview_end_trained(v->data, r, v->text->stop,
+                                                                          v->text->stops))
+                                       : json_null());
     return print_json(o, err);
 }
 
@@ -167,12 +180,14 @@ static enum graft_status show(const struct view *v, const struct record *r, stru
 {
     struct strbuf text = STRBUF_INIT;
     int64_t *end = mem_array((size_t)r->length + 1, sizeof *end);
-    enum graft_status st = end ? GRAFT_OK : graft_fail_nomem(err, "a record", (size_t)r->length);
+    int32_t *id = copy_record(v, r);
+    enum graft_status st =
+        end && id ? GRAFT_OK : graft_fail_nomem(err, "a record", (size_t)r->length);
 
     if (!st && v->text->tokenizer)
-        st = preview_text(v->text->tokenizer, v->data->id + r->first, r->length, &text, end, err);
+        st = preview_text(v->text->tokenizer, id, r->length, &text, end, err);
     if (!st && v->o->json) {
-        st = show_json(v, r, &text, err);
+        st = show_json(v, r, id, &text, err);
     } else if (!st) {
         put_head(v, r);
         if (v->text->tokenizer)
@@ -182,6 +197,7 @@ static enum graft_status show(const struct view *v, const struct record *r, stru
         puts("\n");
     }
     mem_free(end);
+    mem_free(id);
     strbuf_release(&text);
     return st;
 }
@@ -328,8 +344,8 @@ static enum graft_status show_all(const struct options *o, const struct run_conf
                                   struct graft_err *err)
 {
     struct text text = { .eos = -1 };
-    struct dataset data = { .count = 0 };
-    const struct view v = { o, &data, &text, has_colour(stdout) };
+    struct dataset data = { 0 };
+    const struct view v = { o, &data, &text, c->data.train_weight, has_colour(stdout) };
     enum graft_status st;
 
     if (o->all && (o->line || o->count != defaults.count))

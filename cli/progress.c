@@ -68,6 +68,31 @@ static void put_data(const char *name, const struct dataset_stats *s, const char
     strbuf_putc(out, '\n');
 }
 
+static bool is_weighted(const struct data_config *d)
+{
+    bool weighted = false;
+
+    for (int i = 0; i < d->train_count; i++)
+        weighted |= d->train_weight[i] != 1;
+    return weighted;
+}
+
+/* What an epoch takes of each file, where that is not what the file holds. */
+static void put_weights(const struct run_info *info, const char *lead, struct strbuf *out)
+{
+    const struct data_config *d = &info->config->data;
+
+    for (int i = 0; i < d->train_count; i++) {
+        int64_t records, draws;
+
+        loader_source(info->loader, i, &records, &draws);
+        strbuf_printf(out, "%s          %s: %" PRId64 " records, weight %g: %" PRId64 " an epoch\n",
+                      lead, d->train[i], records, d->train_weight[i], draws);
+    }
+    strbuf_printf(out, "%s          %" PRId64 " records an epoch\n", lead,
+                  loader_draws(info->loader));
+}
+
 static void put_memory(const struct memory_plan *m, const char *lead, struct strbuf *out)
 {
     char total[32], weights[32], adapter[32], optimizer[32], activations[32], scratch[32], data[32];
@@ -101,16 +126,20 @@ void progress_plan(const struct run_info *info, const char *lead, struct strbuf 
                   format_count(trained, (double)info->trainable),
                   100.0 * (double)info->trainable / (double)info->base_params);
     put_data("data", info->train, lead, out);
+    if (is_weighted(&c->data))
+        put_weights(info, lead, out);
     if (info->valid)
-        put_data("valid", info->valid, lead, out);
+        put_data(config_splits(&c->data) ? "held out" : "valid", info->valid, lead, out);
     if (c->data.packing)
         strbuf_printf(out, "%spacked    %" PRId64 " rows of %" PRId64 " tokens, %.1f %% full\n",
-                      lead, info->rows, c->data.max_length, 100 * info->fill);
+                      lead, loader_rows(info->loader), c->data.max_length,
+                      100 * loader_fill(info->loader));
     strbuf_printf(out,
-                  "%ssteps     %" PRId64 " of %" PRId64 " %s (%" PRId64
+                  "%ssteps     %" PRId64 " of %" PRId64 " %s (%s%" PRId64
                   " an epoch), at most %" PRId64 " tokens a pass\n",
                   lead, info->steps, b * g, c->data.packing ? "rows" : "records",
-                  info->steps_per_epoch, info->max_tokens);
+                  loader_passes_vary(info->loader) ? "about " : "", info->steps_per_epoch,
+                  info->max_tokens);
     put_memory(&info->memory, lead, out);
 }
 
@@ -119,6 +148,22 @@ static json_t *stats_json(const struct dataset_stats *s)
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "records", s->records - s->dropped,
                      "dropped", s->dropped, "truncated", s->truncated, "straddling", s->straddling,
                      "tokens", s->tokens, "targets", s->targets, "longest", s->longest);
+}
+
+static json_t *sources_json(const struct run_info *info)
+{
+    const struct data_config *d = &info->config->data;
+    json_t *list = json_array();
+
+    for (int i = 0; i < d->train_count; i++) {
+        int64_t records, draws;
+
+        loader_source(info->loader, i, &records, &draws);
+        json_array_append_new(list, json_pack("{s:s, s:f, s:I, s:I}", "path", d->train[i], "weight",
+                                              d->train_weight[i], "records", (json_int_t)records,
+                                              "draws", (json_int_t)draws));
+    }
+    return list;
 }
 
 static json_t *memory_json(const struct memory_plan *m)
@@ -144,8 +189,10 @@ json_t *progress_plan_json(const struct run_info *info)
     json_object_set_new(o, "modules", json_integer(info->sites));
     json_object_set_new(o, "data", stats_json(info->train));
     json_object_set_new(o, "valid", info->valid ? stats_json(info->valid) : json_null());
-    json_object_set_new(o, "rows", json_integer(info->rows));
-    json_object_set_new(o, "fill", json_real(info->fill));
+    json_object_set_new(o, "sources", sources_json(info));
+    json_object_set_new(o, "draws", json_integer(loader_draws(info->loader)));
+    json_object_set_new(o, "rows", json_integer(loader_rows(info->loader)));
+    json_object_set_new(o, "fill", json_real(loader_fill(info->loader)));
     json_object_set_new(o, "trained_share",
                         json_number((double)info->train->targets / (double)info->train->tokens));
     json_object_set_new(o, "steps_per_epoch", json_integer(info->steps_per_epoch));

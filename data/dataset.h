@@ -1,8 +1,10 @@
 /* data/dataset.h - records to tokens: JSONL files, formats, masks, truncation, batches.
  *
- * A data set holds every record's tokens and labels, tokenised once. A loader walks it in file
- * order or shuffled by seed, and hands out batches: records end to end as one flat row, with
- * segment starts and positions, nothing padded. */
+ * Files are read line by line and tokenised once; what comes out goes to a sink in file order: into
+ * memory (dataset_load), or wherever the caller has room. A data set is a table of records over one
+ * array of tokens, its own or somebody's mapped file. A loader walks it in file order or shuffled
+ * by seed, each file as often as its weight says, and hands out batches: records end to end as one
+ * flat row, with segment starts and positions, nothing padded. */
 #ifndef DATA_DATASET_H
 #define DATA_DATASET_H
 
@@ -11,6 +13,7 @@
 
 #include "core/mem.h"
 #include "core/status.h"
+#include "core/strbuf.h"
 #include "data/chat.h"
 
 enum { NO_LABEL = -100 }; /* a label that carries no loss, as in transformers */
@@ -55,15 +58,19 @@ struct dataset_opts {
     const struct task_names *tasks; /* NULL: a record's "task" is an unknown key like any other */
 };
 
+/* One line of a file. 32 bytes, without pointers: a table of them can lie in a mapped file. */
 struct record {
-    const char *file; /* borrowed from the dataset */
-    int64_t line;     /* from 1 */
-    int64_t first;    /* into dataset.id and dataset.label */
-    int64_t length;   /* tokens after truncation; 0: dropped */
-    int64_t targets;  /* labels that count: label[1 ..] != NO_LABEL */
-    bool truncated, straddles;
-    int task; /* with dataset_opts.tasks: index or TASK_OF_BASE */
+    int64_t first;   /* into dataset.token */
+    int64_t line;    /* of its file, from 1 */
+    int32_t length;  /* tokens after truncation; 0: dropped */
+    int32_t targets; /* labels that count: those of tokens 1 .. length - 1 that are not NO_LABEL */
+    int32_t file;    /* index into dataset.file */
+    int16_t task;    /* with dataset_opts.tasks: index or TASK_OF_BASE */
+    bool truncated : 1;
+    bool straddles : 1;
+    bool labelled : 1; /* labels of its own: token[first + length ..] */
 };
+_Static_assert(sizeof(struct record) == 32, "the table of records has grown");
 
 struct dataset_stats {
     int64_t records;         /* lines read */
@@ -76,35 +83,99 @@ struct dataset_stats {
 };
 
 struct dataset {
-    struct record *record; /* every record in file order, dropped ones too (length 0); count */
+    const struct record *record; /* every record in file order, dropped ones too; count */
     int64_t count;
-    int32_t *id, *label; /* as given: label[t] belongs to id[t], predicted from position t - 1 */
-    int64_t id_count;
+    const int32_t *token; /* an id whose own label counts, or ~id where it does not; token_count */
+    int64_t token_count;
+    const char **file; /* names; files of them */
+    int files;
     struct dataset_stats stats;
-    char sha256[65];  /* of the files' bytes, in order */
-    struct arena mem; /* the files' names */
+    struct arena mem;             /* the files' names */
+    bool owns_record, owns_token; /* mem_free them at the end */
+    bool mapped;                  /* both arrays lie in a mapped file */
 };
 
 /* Token t of a record, and its label as given: predicted from position t - 1. */
 static inline int32_t dataset_id(const struct dataset *d, const struct record *r, int64_t t)
 {
-    return d->id[r->first + t];
+    const int32_t x = d->token[r->first + t];
+
+    return x < 0 ? ~x : x;
 }
 
 static inline int32_t dataset_label(const struct dataset *d, const struct record *r, int64_t t)
 {
-    return d->label[r->first + t];
+    const int32_t x = d->token[r->first + t];
+
+    if (r->labelled)
+        return d->token[r->first + r->length + t];
+    return x < 0 ? NO_LABEL : x;
 }
 
-/* Load files (JSONL, UTF-8, one object a line). Errors are EFORMAT as "FILE:LINE: reason", EIO. A
- * chat template that is not there or that has what is not supported is EARG. A file without records
- * is EFORMAT. Lines are tokenised by several threads; the result, and which error is told, do not
- * depend on them. Keys that no format uses are told in one note. The caller owns *out
- * (dataset_release), which is untouched on failure. */
+/* All of a record's, length each; either may be NULL. */
+void dataset_copy(const struct dataset *d, const struct record *r, int32_t *id, int32_t *label);
+
+static inline const char *dataset_file(const struct dataset *d, const struct record *r)
+{
+    return d->file[r->file];
+}
+
+/* Takes records as they become known, in file order, from one thread: `count` of them, whose tokens
+ * follow those of the call before. `first` counts from the first of all. */
+typedef enum graft_status dataset_put(void *user, const struct record *record, int64_t count,
+                                      const int32_t *token, int64_t tokens, struct graft_err *err);
+
+/* Read files (JSONL, UTF-8, one object a line; compressed by gzip or zstd too) into `put`. Errors
+ * are EFORMAT as "FILE:LINE: reason", EIO, and what `put` returns. A chat template that is not
+ * there or that has what is not supported is EARG. A file without records is EFORMAT. Lines are
+ * tokenised by several threads; the result, and which error is told, do not depend on them. Memory:
+ * one block of lines. The names of keys that no format uses are appended to `ignored`, each with
+ * its NUL. */
+enum graft_status dataset_read(const char *const *file, int64_t files,
+                               const struct dataset_opts *opts, dataset_put *put, void *user,
+                               struct strbuf *ignored, struct graft_err *err);
+/* Tell the user of such keys in one note. */
+void dataset_note_ignored(const char *const *file, int64_t files, const struct strbuf *ignored);
+
+/* Read files into memory: 4 bytes a token and 32 a record. The caller owns *out (dataset_release),
+ * which is untouched on failure. */
 enum graft_status dataset_load(const char *const *file, int64_t files,
                                const struct dataset_opts *opts, struct dataset *out,
                                struct graft_err *err);
+/* A data set over arrays that somebody else keeps until it is released. They are looked through
+ * first: EFORMAT when they cannot be the records of these files under these options. */
+struct dataset_arrays {
+    const struct record *record; /* count */
+    const int32_t *token;        /* token_count */
+    int64_t count, token_count;
+    bool mapped; /* both lie in a mapped file */
+};
+enum graft_status dataset_over(const struct dataset_arrays *a, const char *const *file,
+                               int64_t files, const struct dataset_opts *opts, struct dataset *out,
+                               struct graft_err *err);
 void dataset_release(struct dataset *d);
+/* Whoever goes through the tokens of a data set says how many bytes of them: those of a mapped one
+ * leave memory when DATASET_RESIDENT bytes may have come in. `*touched` starts at 0. */
+enum { DATASET_RESIDENT = 64 << 20 };
+void dataset_touch(const struct dataset *d, int64_t *touched, size_t bytes);
+/* What of it memory must hold: all, or of a mapped one a part. */
+size_t dataset_bytes(const struct dataset *d);
+
+/* A part of a data set is told by one flag a record. */
+
+/* out[i] for a seeded choice among the kept records: `number` of them, or when that is 0 so many as
+ * `share` of them comes to, rounded up. EARG when none would be left out of the choice. */
+enum graft_status dataset_choose(const struct dataset *d, double share, int64_t number,
+                                 uint64_t seed, bool *out, struct graft_err *err);
+/* The records with in[i] == want, over the tokens of `d`, which has to outlive it. */
+enum graft_status dataset_part(const struct dataset *d, const bool *in, bool want,
+                               struct dataset *out, struct graft_err *err);
+/* Their statistics alone. */
+enum graft_status dataset_count(const struct dataset *d, const bool *in, bool want,
+                                struct dataset_stats *out, struct graft_err *err);
+/* Write the lines of the records with in[i] to `path`, as they stand in their files, atomically. */
+enum graft_status dataset_write_lines(const struct dataset *d, const bool *in, const char *path,
+                                      struct graft_err *err);
 
 /* One batch: what a forward pass takes. All arrays are the loader's, valid until the next call. */
 struct batch {
@@ -124,19 +195,36 @@ struct loader_opts {
     int64_t row_length; /* packing: tokens a row holds at most (max_length) */
     bool shuffle;
     uint64_t seed;
+    const double *weight; /* one a file: how often its records are drawn an epoch; NULL: once */
+    const bool *skip;     /* one a record: never drawn; NULL: none */
 };
 
 struct loader;
+/* Both arrays of `opts` are borrowed, like the data set, until loader_free. Memory: 4 bytes for
+ * each record drawn in an epoch, packing 4 more for each row; 4 more a record of a file whose
+ * weight has a fraction; packing takes 24 bytes a record more while the rows are decided: only at
+ * the start, unless a weight has a fraction. */
 enum graft_status loader_new(const struct dataset *d, const struct loader_opts *opts,
                              struct loader **out, struct graft_err *err);
 void loader_free(struct loader *l);
-/* Forward passes per epoch, and the most tokens any pass of any epoch can have. */
-int64_t loader_passes(const struct loader *l);
+
+/* Records drawn an epoch. */
+int64_t loader_draws(const struct loader *l);
+/* Of one file: its records that can be drawn, and how many are drawn an epoch. */
+void loader_source(const struct loader *l, int file, int64_t *records, int64_t *draws);
+/* Forward passes of an epoch. All epochs have as many, unless packed rows of a file with a weight
+ * that has a fraction are decided anew every epoch. */
+enum graft_status loader_passes(struct loader *l, int64_t epoch, int64_t *out,
+                                struct graft_err *err);
+bool loader_passes_vary(const struct loader *l);
+/* The most tokens, and records, that any pass of any epoch can have. */
 int64_t loader_max_tokens(const struct loader *l);
 int64_t loader_max_segments(const struct loader *l);
-int64_t loader_rows(const struct loader *l); /* units per epoch: records, or packed rows */
-double
-loader_fill(const struct loader *l); /* packing: share of the rows' room that is used; else 1 */
+/* Of the epoch at hand, the first to begin with: units (records, or packed rows), and the share of
+ * the rows' room that is used (1 without packing). */
+int64_t loader_rows(const struct loader *l);
+double loader_fill(const struct loader *l);
+size_t loader_bytes(const struct loader *l);
 /* Batch `pass` of `epoch` (both from 0): a pure function of data, options and the two numbers. */
 enum graft_status loader_batch(struct loader *l, int64_t epoch, int64_t pass, struct batch *out,
                                struct graft_err *err);

@@ -2,126 +2,135 @@
 #include "data/pack.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "core/mem.h"
+
+static const uint32_t NONE = UINT32_MAX;
 
 /* The rows that are open, by the tokens left in them: a list for each number of tokens, and over
  * the numbers a binary tree that says under which there is any, so that the least sufficient one is
  * found in O(log room). */
-struct open_rows {
-    int64_t leaves; /* a power of two above room */
-    bool *any;      /* 2 * leaves; any[1] is the root, any[leaves + left] the list for `left` */
-    int64_t *first; /* leaves: the row opened last with that much left; -1: none */
-    int64_t *next;  /* n: the next row of the same list */
+struct packer {
+    int64_t most, room;
+    int64_t leaves;  /* a power of two above room */
+    bool *any;       /* 2 * leaves; any[1] is the root, any[leaves + left] the list for `left` */
+    uint32_t *first; /* leaves: the row opened last with that much left */
+    uint32_t *next;  /* most: the next row of the same list; before: the records by rank */
+    uint32_t *order; /* most: the records, longest first */
+    int64_t *start;  /* room + 2: of each length in `order` */
 };
 
-static void open_rows_release(struct open_rows *o)
+enum graft_status packer_new(int64_t most, int64_t room, struct packer **out, struct graft_err *err)
 {
-    mem_free(o->any);
-    mem_free(o->first);
-    mem_free(o->next);
-}
+    struct packer *p = mem_alloc(sizeof *p);
 
-static enum graft_status open_rows_init(struct open_rows *o, int64_t n, int64_t room,
-                                        struct graft_err *err)
-{
-    for (o->leaves = 1; o->leaves <= room;)
-        o->leaves *= 2;
-    o->any = mem_array((size_t)o->leaves * 2, sizeof *o->any);
-    o->first = mem_array((size_t)o->leaves, sizeof *o->first);
-    o->next = mem_array((size_t)n, sizeof *o->next);
-    if (!o->any || !o->first || !o->next) {
-        open_rows_release(o);
-        return graft_fail_nomem(err, "packing", (size_t)(o->leaves + n) * sizeof *o->next);
+    if (!p)
+        return graft_fail_nomem(err, "packing", sizeof *p);
+    *p = (struct packer){ .most = most, .room = room };
+    for (p->leaves = 1; p->leaves <= room;)
+        p->leaves *= 2;
+    p->any = mem_array((size_t)p->leaves * 2, sizeof *p->any);
+    p->first = mem_array((size_t)p->leaves, sizeof *p->first);
+    p->next = mem_array((size_t)most, sizeof *p->next);
+    p->order = mem_array((size_t)most, sizeof *p->order);
+    p->start = mem_array((size_t)room + 2, sizeof *p->start);
+    if (!p->any || !p->first || !p->next || !p->order || !p->start) {
+        const size_t bytes = packer_bytes(p);
+
+        packer_free(p);
+        return graft_fail_nomem(err, "packing", bytes);
     }
-    for (int64_t i = 0; i < o->leaves; i++)
-        o->first[i] = -1;
+    *out = p;
     return GRAFT_OK;
 }
 
-static void put_row(struct open_rows *o, int64_t row, int64_t left)
+void packer_free(struct packer *p)
 {
-    o->next[row] = o->first[left];
-    o->first[left] = row;
-    for (int64_t i = o->leaves + left; i > 0 && !o->any[i]; i /= 2)
-        o->any[i] = true;
+    if (!p)
+        return;
+    mem_free(p->any);
+    mem_free(p->first);
+    mem_free(p->next);
+    mem_free(p->order);
+    mem_free(p->start);
+    mem_free(p);
 }
 
-/* Take out a row with the least room that is at least `need`; -1 when there is none. */
-static int64_t take_row(struct open_rows *o, int64_t need, int64_t *left)
+size_t packer_bytes(const struct packer *p)
 {
-    int64_t i = o->leaves + need, row;
+    return (size_t)p->most * 8 + (size_t)p->leaves * 6 + (size_t)p->room * 8;
+}
 
-    while (!o->any[i]) { /* up until a right neighbour has one, then down its left edge */
+static void put_row(struct packer *p, uint32_t row, int64_t left)
+{
+    p->next[row] = p->first[left];
+    p->first[left] = row;
+    for (int64_t i = p->leaves + left; i > 0 && !p->any[i]; i /= 2)
+        p->any[i] = true;
+}
+
+/* Take out a row with the least room that is at least `need`; NONE when there is none. */
+static uint32_t take_row(struct packer *p, int64_t need, int64_t *left)
+{
+    int64_t i = p->leaves + need;
+    uint32_t row;
+
+    while (!p->any[i]) { /* up until a right neighbour has one, then down its left edge */
         while (i > 1 && i % 2 == 1)
             i /= 2;
         if (i <= 1)
-            return -1;
+            return NONE;
         i++;
     }
-    while (i < o->leaves)
-        i = o->any[2 * i] ? 2 * i : 2 * i + 1;
-    *left = i - o->leaves;
-    row = o->first[*left];
-    o->first[*left] = o->next[row];
+    while (i < p->leaves)
+        i = p->any[2 * i] ? 2 * i : 2 * i + 1;
+    *left = i - p->leaves;
+    row = p->first[*left];
+    p->first[*left] = p->next[row];
     for (; i > 0; i /= 2)
-        o->any[i] = i >= o->leaves ? o->first[*left] >= 0 : o->any[2 * i] || o->any[2 * i + 1];
+        p->any[i] = i >= p->leaves ? p->first[*left] != NONE : p->any[2 * i] || p->any[2 * i + 1];
     return row;
 }
 
 /* order = [0, n) by decreasing length, ties by rank. */
-static enum graft_status longest_first(const int64_t *length, int64_t n, int64_t room,
-                                       const int64_t *rank, int64_t *order, struct graft_err *err)
+static void longest_first(struct packer *p, const uint32_t *length, int64_t n, const uint32_t *rank)
 {
-    int64_t *start = mem_array((size_t)room + 2, sizeof *start);
-    int64_t *by_rank = mem_array((size_t)n, sizeof *by_rank);
+    uint32_t *by_rank = p->next;
 
-    if (start && by_rank) {
-        for (int64_t i = 0; i < n; i++) {
-            by_rank[rank[i]] = i;
-            start[room - length[i] + 1]++;
-        }
-        for (int64_t k = 1; k <= room; k++)
-            start[k] += start[k - 1];
-        for (int64_t i = 0; i < n; i++)
-            order[start[room - length[by_rank[i]]]++] = by_rank[i];
+    memset(p->start, 0, ((size_t)p->room + 2) * sizeof *p->start);
+    for (int64_t i = 0; i < n; i++) {
+        by_rank[rank[i]] = (uint32_t)i;
+        p->start[p->room - length[i] + 1]++;
     }
-    mem_free(by_rank);
-    mem_free(start);
-    return start && by_rank ? GRAFT_OK
-                            : graft_fail_nomem(err, "packing", (size_t)(room + n) * sizeof *start);
+    for (int64_t k = 1; k <= p->room; k++)
+        p->start[k] += p->start[k - 1];
+    for (int64_t i = 0; i < n; i++)
+        p->order[p->start[p->room - length[by_rank[i]]]++] = by_rank[i];
 }
 
-enum graft_status pack_best_fit(const int64_t *length, int64_t n, int64_t room, const int64_t *rank,
-                                int64_t *row, int64_t *rows, struct graft_err *err)
+int64_t pack_best_fit(struct packer *p, const uint32_t *length, int64_t n, const uint32_t *rank,
+                      uint32_t *row)
 {
-    struct open_rows open = { 0, NULL, NULL, NULL };
-    int64_t *order = mem_array((size_t)n, sizeof *order), count = 0;
-    enum graft_status st;
+    int64_t count = 0;
 
-    if (!order)
-        return graft_fail_nomem(err, "packing", (size_t)n * sizeof *order);
-    st = longest_first(length, n, room, rank, order, err);
-    if (!st)
-        st = open_rows_init(&open, n, room, err);
-    for (int64_t k = 0; k < n && !st; k++) {
-        const int64_t i = order[k];
-        int64_t left = room;
+    longest_first(p, length, n, rank);
+    memset(p->any, 0, (size_t)p->leaves * 2 * sizeof *p->any);
+    for (int64_t i = 0; i < p->leaves; i++)
+        p->first[i] = NONE;
+    for (int64_t k = 0; k < n; k++) {
+        const uint32_t i = p->order[k];
+        int64_t left = p->room;
 
-        row[i] = take_row(&open, length[i], &left);
-        if (row[i] < 0)
-            row[i] = count++;
-        put_row(&open, row[i], left - length[i]);
+        row[i] = take_row(p, length[i], &left);
+        if (row[i] == NONE)
+            row[i] = (uint32_t)count++;
+        put_row(p, row[i], left - length[i]);
     }
-    if (!st) {
-        open_rows_release(&open);
-        *rows = count;
-    }
-    mem_free(order);
-    return st;
+    return count;
 }
 
-void pack_in_order(const int64_t *length, int64_t n, int64_t room, int64_t *row, int64_t *rows)
+int64_t pack_in_order(const uint32_t *length, int64_t n, int64_t room, uint32_t *row)
 {
     int64_t left = 0, count = 0;
 
@@ -131,7 +140,7 @@ void pack_in_order(const int64_t *length, int64_t n, int64_t room, int64_t *row,
             left = room;
         }
         left -= length[i];
-        row[i] = count - 1;
+        row[i] = (uint32_t)(count - 1);
     }
-    *rows = count;
+    return count;
 }

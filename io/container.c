@@ -246,48 +246,10 @@ static enum graft_status read_all(struct reader *r)
     return GRAFT_OK;
 }
 
-/* Only what the user block vouches for goes to libhdf5. */
-static enum graft_status check_seal(const struct h5_file *f)
-{
-    struct h5_seal seal;
-    char hex[65];
-
-    if (f->map.size < H5_USER_BLOCK || memcmp(f->map.data, h5_magic, sizeof seal.magic) != 0)
-        return graft_fail(f->err, GRAFT_EFORMAT,
-                          "%s: not a container of Graft (graft quantize makes them)", f->path);
-    memcpy(&seal, f->map.data, sizeof seal);
-    if (seal.size != f->map.size)
-        return graft_fail(f->err, GRAFT_EFORMAT, "%s: has %zu bytes, wanted %llu: %s", f->path,
-                          f->map.size, (unsigned long long)seal.size,
-                          f->map.size < seal.size ? "it is cut short" : "more than it should");
-    if (seal.end < H5_USER_BLOCK || seal.end > seal.size)
-        return graft_fail(f->err, GRAFT_EFORMAT, "%s: damaged: its structure ends at byte %llu",
-                          f->path, (unsigned long long)seal.end);
-    sha256_hex((const char *)f->map.data + H5_USER_BLOCK, (size_t)seal.end - H5_USER_BLOCK, hex);
-    if (memcmp(hex, seal.sum, sizeof seal.sum) != 0)
-        return graft_fail(
-            f->err, GRAFT_EFORMAT,
-            "%s: damaged, or changed by another program: the checksum of its structure "
-            "is %.16s, the file says %s",
-            f->path, hex, SHOW_BYTES(seal.sum, 16));
-    return GRAFT_OK;
-}
-
-/* Maps the file, then asks libhdf5 for its structure. Never locked: many processes share one. */
 static enum graft_status open_file(struct reader *r)
 {
-    hid_t fapl;
-
     GRAFT_TRY(build_map(&r->b, r->f.path, &r->f.map, r->f.err));
-    GRAFT_TRY(check_seal(&r->f));
-    fapl = H5Pcreate(H5P_FILE_ACCESS);
-    H5Pset_file_locking(fapl, false, true);
-    H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG);
-    r->f.id = H5Fopen(r->f.path, H5F_ACC_RDONLY, fapl);
-    H5Pclose(fapl);
-    if (r->f.id < 0)
-        return h5_fail(r->f.err, GRAFT_EFORMAT, r->f.path, "a damaged HDF5 file");
-    return GRAFT_OK;
+    return h5_open(&r->f, h5_magic, "container of Graft (graft quantize makes them)");
 }
 
 bool container_is(const char *path)

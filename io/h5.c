@@ -236,21 +236,39 @@ static enum graft_status locate(const struct h5_file *f, hid_t set, const char *
     return GRAFT_OK;
 }
 
+static enum graft_status open_set(const struct h5_file *f, hid_t loc, const char *where,
+                                  const char *name, hid_t *out)
+{
+    *out = h5_has(loc, name) ? H5Dopen2(loc, name, H5P_DEFAULT) : H5I_INVALID_HID;
+    if (*out >= 0)
+        return GRAFT_OK;
+    H5Eclear2(H5E_DEFAULT);
+    return graft_fail(f->err, GRAFT_EFORMAT, "%s: %s: there is no dataset \"%s\"", f->path,
+                      SHOW(where), name);
+}
+
+enum graft_status h5_get_place(const struct h5_file *f, hid_t loc, const char *where,
+                               const char *name, H5T_class_t cls, size_t size, struct h5_bytes *out)
+{
+    enum graft_status st;
+    hid_t set;
+
+    GRAFT_TRY(open_set(f, loc, where, name, &set));
+    st = locate(f, set, where, name, cls, size, out);
+    out->sum[0] = '\0';
+    H5Dclose(set);
+    return st;
+}
+
 enum graft_status h5_get_bytes(const struct h5_file *f, hid_t loc, const char *where,
                                const char *name, H5T_class_t cls, size_t size, struct h5_bytes *out)
 {
     struct arena mem = ARENA_INIT;
     const char *sum = "";
     enum graft_status st;
-    hid_t set = H5I_INVALID_HID;
+    hid_t set;
 
-    if (h5_has(loc, name))
-        set = H5Dopen2(loc, name, H5P_DEFAULT);
-    if (set < 0) {
-        H5Eclear2(H5E_DEFAULT);
-        return graft_fail(f->err, GRAFT_EFORMAT, "%s: %s: there is no dataset \"%s\"", f->path,
-                          SHOW(where), name);
-    }
+    GRAFT_TRY(open_set(f, loc, where, name, &set));
     st = locate(f, set, where, name, cls, size, out);
     if (!st)
         st = h5_get_text(f, set, where, "sha256", &mem, &sum);
@@ -261,4 +279,43 @@ enum graft_status h5_get_bytes(const struct h5_file *f, hid_t loc, const char *w
         memcpy(out->sum, sum, sizeof out->sum);
     arena_release(&mem);
     return st;
+}
+
+/* Only what the user block vouches for goes to libhdf5. */
+static enum graft_status check_seal(const struct h5_file *f, const char *magic, const char *kind)
+{
+    struct h5_seal seal;
+    char hex[65];
+
+    if (f->map.size < H5_USER_BLOCK || memcmp(f->map.data, magic, sizeof seal.magic) != 0)
+        return graft_fail(f->err, GRAFT_EFORMAT, "%s: not a %s", f->path, kind);
+    memcpy(&seal, f->map.data, sizeof seal);
+    if (seal.size != f->map.size)
+        return graft_fail(f->err, GRAFT_EFORMAT, "%s: has %zu bytes, wanted %llu: %s", f->path,
+                          f->map.size, (unsigned long long)seal.size,
+                          f->map.size < seal.size ? "it is cut short" : "more than it should");
+    if (seal.end < H5_USER_BLOCK || seal.end > seal.size)
+        return graft_fail(f->err, GRAFT_EFORMAT, "%s: damaged: its structure ends at byte %llu",
+                          f->path, (unsigned long long)seal.end);
+    sha256_hex((const char *)f->map.data + H5_USER_BLOCK, (size_t)seal.end - H5_USER_BLOCK, hex);
+    if (memcmp(hex, seal.sum, sizeof seal.sum) != 0)
+        return graft_fail(
+            f->err, GRAFT_EFORMAT,
+            "%s: damaged, or changed by another program: the checksum of its structure "
+            "is %.16s, the file says %s",
+            f->path, hex, SHOW_BYTES(seal.sum, 16));
+    return GRAFT_OK;
+}
+
+enum graft_status h5_open(struct h5_file *f, const char *magic, const char *kind)
+{
+    hid_t fapl;
+
+    GRAFT_TRY(check_seal(f, magic, kind));
+    fapl = H5Pcreate(H5P_FILE_ACCESS);
+    H5Pset_file_locking(fapl, false, true);
+    H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG);
+    f->id = H5Fopen(f->path, H5F_ACC_RDONLY, fapl);
+    H5Pclose(fapl);
+    return f->id < 0 ? h5_fail(f->err, GRAFT_EFORMAT, f->path, "a damaged HDF5 file") : GRAFT_OK;
 }

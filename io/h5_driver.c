@@ -115,7 +115,7 @@ static herr_t driver_truncate(H5FD_t *f, hid_t dxpl, hbool_t closing)
     struct h5_sink *s = self(f);
 
     (void)dxpl, (void)closing;
-    if (!s->fail && ftruncate(s->fd, (off_t)s->eoa) != 0)
+    if (!s->fail && ftruncate(s->fd, (off_t)(s->eoa > s->keep ? s->eoa : s->keep)) != 0)
         s->fail = errno;
     s->eof = s->eoa;
     return 0;

@@ -11,6 +11,8 @@
 #include "train/config_raw.h"
 #include "train/yaml.h"
 
+static const double WEIGHT_MAX = 1e6;
+
 /* One config on its way into the struct. */
 struct loading {
     const struct schema_source *src;
@@ -43,6 +45,16 @@ static enum graft_status keep_path(const struct loading *l, const char *path, co
     return *out ? GRAFT_OK : no_memory(l);
 }
 
+bool config_splits(const struct data_config *d)
+{
+    return d->valid_share > 0 || d->valid_number > 0;
+}
+
+bool config_has_valid(const struct data_config *d)
+{
+    return d->valid || config_splits(d);
+}
+
 static bool is_text(const json_t *v)
 {
     return json_is_string(v) && json_string_length(v) > 0 &&
@@ -69,7 +81,8 @@ static enum graft_status read_format(const struct loading *l, const char *path, 
 
 /* A member {path, format, weight} of the list data.train. */
 static enum graft_status read_train_map(const struct loading *l, const char *path, json_t *v,
-                                        const char **file, enum record_format *format)
+                                        const char **file, enum record_format *format,
+                                        double *weight)
 {
     const char *key;
     json_t *item;
@@ -81,9 +94,10 @@ static enum graft_status read_train_map(const struct loading *l, const char *pat
                                "unknown key \"%s\", there are path, format and weight", key);
     }
     item = json_object_get(v, "weight");
-    if (item && !(json_is_number(item) && json_number_value(item) == 1))
-        return schema_fail(l->src, path, l->err,
-                           "a weight is not supported in this version, only 1 is");
+    *weight = item ? json_number_value(item) : 1;
+    if (!(*weight > 0 && *weight <= WEIGHT_MAX))
+        return schema_found(l->src, path, item,
+                            "a weight above 0: times a record is drawn an epoch", l->err);
     item = json_object_get(v, "format");
     if (item)
         GRAFT_TRY(read_format(l, path, item, format));
@@ -105,15 +119,18 @@ static enum graft_status read_train_files(const struct loading *l, const struct 
                  : schema_fail(l->src, "data.train", l->err, "missing, want " DATA_FORM);
     d->train = arena_array(&l->c->mem, n, sizeof *d->train);
     d->train_format = arena_array(&l->c->mem, n, sizeof *d->train_format);
-    if (!d->train || !d->train_format)
+    d->train_weight = arena_array(&l->c->mem, n, sizeof *d->train_weight);
+    if (!d->train || !d->train_format || !d->train_weight)
         return no_memory(l);
     for (size_t i = 0; i < n; i++) {
         json_t *item = json_is_array(v) ? json_array_get(v, i) : (json_t *)v;
 
         snprintf(path, sizeof path, json_is_array(v) ? "data.train.%zu" : "data.train", i);
         d->train_format[i] = d->format;
+        d->train_weight[i] = 1;
         if (json_is_object(item))
-            GRAFT_TRY(read_train_map(l, path, item, &d->train[i], &d->train_format[i]));
+            GRAFT_TRY(read_train_map(l, path, item, &d->train[i], &d->train_format[i],
+                                     &d->train_weight[i]));
         else if (is_text(item))
             GRAFT_TRY(keep_path(l, json_string_value(item), &d->train[i]));
         else
@@ -173,41 +190,45 @@ static enum graft_status read_data(const struct loading *l, const struct raw_dat
     d->max_length = raw->max_length;
     GRAFT_TRY(read_chat(l, raw));
     GRAFT_TRY(read_train_files(l, raw));
-    if (json_is_number(raw->valid))
-        return schema_fail(l->src, "data.valid", l->err,
-                           "a share or number of the records is not supported in this version, a "
-                           "file of its own is");
-    if (raw->valid && !is_text(raw->valid))
+    if (json_is_integer(raw->valid) && json_integer_value(raw->valid) > 0)
+        d->valid_number = json_integer_value(raw->valid);
+    else if (json_is_real(raw->valid) && json_real_value(raw->valid) > 0 &&
+             json_real_value(raw->valid) < 1)
+        d->valid_share = json_real_value(raw->valid);
+    else if (raw->valid && !is_text(raw->valid))
         return bad_form(l, "data.valid", raw->valid);
     return keep_path(l, json_string_value(raw->valid), &d->valid);
 }
 
-/* "6GiB", "512MB", or bytes. */
-static bool parse_size(const json_t *v, int64_t *out)
+bool config_size_parse(const char *s, int64_t *out)
 {
     static const char letters[] = "KMGT";
-    const char *s = json_string_value(v), *at;
-    double x = json_number_value(v), unit = 1;
+    double unit = 1, x;
+    const char *at;
     char *end;
 
-    if (s) {
-        x = strtod(s, &end);
-        if (end == s)
-            return false;
-        while (*end == ' ')
-            end++;
-        at = *end ? strchr(letters, *end & ~0x20) : NULL;
-        if (at && (!strcmp(end + 1, "iB") || !strcmp(end + 1, "B")))
-            unit = pow(end[1] == 'i' ? 1024 : 1000, (double)(at - letters + 1));
-        else if (*end && strcmp(end, "B") != 0)
-            return false;
-    } else if (!json_is_integer(v)) {
+    x = strtod(s, &end);
+    if (end == s)
         return false;
-    }
+    while (*end == ' ')
+        end++;
+    at = *end ? strchr(letters, *end & ~0x20) : NULL;
+    if (at && (!strcmp(end + 1, "iB") || !strcmp(end + 1, "B")))
+        unit = pow(end[1] == 'i' ? 1024 : 1000, (double)(at - letters + 1));
+    else if (*end && strcmp(end, "B") != 0)
+        return false;
     if (!(x * unit >= 1 && x * unit < 9e18))
         return false;
     *out = (int64_t)(x * unit);
     return true;
+}
+
+static bool read_size(const json_t *v, int64_t *out)
+{
+    if (json_is_string(v))
+        return config_size_parse(json_string_value(v), out);
+    *out = json_integer_value(v);
+    return json_is_integer(v) && *out >= 1;
 }
 
 static enum graft_status read_train(const struct loading *l, const struct raw_train *raw)
@@ -229,11 +250,11 @@ static enum graft_status read_train(const struct loading *l, const struct raw_tr
                          json_number_value(raw->epochs) <= 1e9))
         return bad_form(l, "train.epochs", raw->epochs);
     t->epochs = raw->steps ? 0 : raw->epochs ? json_number_value(raw->epochs) : 1;
-    if (t->eval_every && !l->c->data.valid)
+    if (t->eval_every && !config_has_valid(&l->c->data))
         return schema_fail(l->src, "train.eval_every", l->err, "needs data.valid beside it");
     if (raw->memory &&
         (!json_is_string(raw->memory) || strcmp(json_string_value(raw->memory), "auto")) &&
-        !parse_size(raw->memory, &t->memory))
+        !read_size(raw->memory, &t->memory))
         return bad_form(l, "train.memory", raw->memory);
     return GRAFT_OK;
 }

@@ -29,8 +29,11 @@ enum schedule_name { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
 struct data_config {
     const char **train;               /* train_count files */
     enum record_format *train_format; /* train_count */
+    double *train_weight;             /* train_count: times a record is drawn an epoch */
     int train_count;
-    const char *valid; /* NULL: none */
+    const char *valid;    /* a file; NULL: none */
+    double valid_share;   /* 0: none; this part of the training records is held out instead */
+    int64_t valid_number; /* 0: none; or so many of them */
     enum record_format format;
     const char *template_name; /* "auto", a built-in template, or the absolute path of a file */
     const char *template_date; /* YYYY-MM-DD; NULL: today, where the template asks */
@@ -99,6 +102,13 @@ void run_config_release(struct run_config *c);
 json_t *config_to_json(const struct run_config *c);
 enum graft_status config_to_yaml(const struct run_config *c, struct strbuf *out,
                                  struct graft_err *err);
+
+/* Does the config ask for validation, in any of the three ways; and by holding records out? */
+bool config_has_valid(const struct data_config *d);
+bool config_splits(const struct data_config *d);
+
+/* "6GiB", "512MB", or bytes. */
+bool config_size_parse(const char *text, int64_t *out);
 
 /* The text of --help-config. */
 void config_help(struct strbuf *out);

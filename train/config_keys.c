@@ -16,15 +16,19 @@ static const struct key_def data_keys[] = {
       .type = KEY_JSON,
       AT(train),
       .form = DATA_FORM,
-      .help = "records to train on; a file of a list may be a map {path, format}",
+      .help = "records to train on; weight: times a record is drawn an epoch (2, 0.5: half of "
+              "them, another "
+              "half the next); files may be compressed by gzip or zstd",
       .others = "datasets, dataset, train_file, train_files, train_data, data_path, dataset_name" },
     { .name = "valid",
       .type = KEY_JSON,
       AT(valid),
       .dflt = "null",
       .nullable = true,
-      .form = "a JSONL file or null",
-      .help = "records to measure the loss on and never train on",
+      .form = "a JSONL file, a share (0.05) or number (200) of the records of data.train, or null",
+      .help = "records to measure the loss on and never train on; a share or number is held out by "
+              "seed and "
+              "written to valid.jsonl of the run",
       .others = "test_datasets, val_set_size, eval_dataset, validation_file, valid_file, "
                 "dataset_valid, valid_data" },
     { .name = "format",

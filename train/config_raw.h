@@ -6,7 +6,7 @@
 #include "train/config.h"
 
 #define QUANT_FORM "auto, nf4, fp4, none or a map {type: nf4, block: 64, double: true}"
-#define DATA_FORM  "a JSONL file or a list of files"
+#define DATA_FORM  "a JSONL file, a list of files, or a list of maps {path, format, weight}"
 
 struct raw_data {
     const json_t *train, *valid;

@@ -16,21 +16,36 @@ static json_t *number(double x)
     return x == (double)(int64_t)x ? json_integer((int64_t)x) : json_real(x);
 }
 
+static json_t *train_map(const struct data_config *d, int i)
+{
+    json_t *o = json_object();
+
+    json_object_set_new(o, "path", json_string(d->train[i]));
+    json_object_set_new(o, "format", json_string(record_format_names[d->train_format[i]]));
+    json_object_set_new(o, "weight", number(d->train_weight[i]));
+    return o;
+}
+
 static json_t *train_files(const struct data_config *d)
 {
     bool same = true;
     json_t *list;
 
     for (int i = 0; i < d->train_count; i++)
-        same = same && d->train_format[i] == d->format;
+        same = same && d->train_format[i] == d->format && d->train_weight[i] == 1;
     if (d->train_count == 1 && same)
         return json_string(d->train[0]);
     list = json_array();
     for (int i = 0; i < d->train_count; i++)
-        json_array_append_new(list, same ? json_string(d->train[i])
-                                         : json_pack("{s:s, s:s}", "path", d->train[i], "format",
-                                                     record_format_names[d->train_format[i]]));
+        json_array_append_new(list, same ? json_string(d->train[i]) : train_map(d, i));
     return list;
+}
+
+static json_t *valid_json(const struct data_config *d)
+{
+    if (d->valid_number)
+        return json_integer(d->valid_number);
+    return d->valid_share > 0 ? json_real(d->valid_share) : text(d->valid);
 }
 
 static json_t *data_json(const struct data_config *d)
@@ -38,7 +53,7 @@ static json_t *data_json(const struct data_config *d)
     json_t *o = json_object();
 
     json_object_set_new(o, "train", train_files(d));
-    json_object_set_new(o, "valid", text(d->valid));
+    json_object_set_new(o, "valid", valid_json(d));
     json_object_set_new(o, "format", json_string(record_format_names[d->format]));
     json_object_set_new(o, "template", text(d->template_name));
     json_object_set_new(o, "template_date", text(d->template_date));

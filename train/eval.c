@@ -51,12 +51,13 @@ static void put_record(struct evaluator *e, const struct dataset *d, int64_t i,
                        struct graph_input *in)
 {
     const struct record *r = &d->record[i];
-    const int32_t *id = d->id + r->first, *label = d->label + r->first;
 
+    dataset_copy(d, r, e->id + in->n, NULL);
     for (int64_t t = 0; t < r->length; t++) {
-        e->id[in->n + t] = id[t];
+        const int32_t label = t + 1 < r->length ? dataset_label(d, r, t + 1) : NO_LABEL;
+
         e->pos[in->n + t] = (int32_t)t;
-        e->target[in->n + t] = t + 1 < r->length && label[t + 1] != NO_LABEL ? label[t + 1] : -1;
+        e->target[in->n + t] = label != NO_LABEL ? label : -1;
     }
     e->which[in->segments++] = i;
     in->n += r->length;
@@ -78,8 +79,8 @@ static enum graft_status run_pass(struct net *n, struct evaluator *e, const stru
             if (e->target[t] >= 0)
                 sum += (double)e->nll[t];
         if (!isfinite(sum))
-            return graft_fail(err, GRAFT_ERUN, "%s:%lld: the loss of this record is %g", r->file,
-                              (long long)r->line, sum);
+            return graft_fail(err, GRAFT_ERUN, "%s:%lld: the loss of this record is %g",
+                              dataset_file(d, r), (long long)r->line, sum);
         if (per_record)
             per_record[e->which[s]] = sum;
         out->nll += sum;
@@ -98,6 +99,7 @@ enum graft_status eval_records(struct net *n, struct evaluator *e, const struct 
         .id = e->id, .target = e->target, .pos = e->pos, .start = e->start, .nll = e->nll
     };
     struct eval_result sum = { 0 };
+    int64_t touched = 0;
 
     e->start[0] = 0;
     for (int64_t i = 0; i < d->count; i++) {
@@ -107,11 +109,12 @@ enum graft_status eval_records(struct net *n, struct evaluator *e, const struct 
             continue;
         if (r->length > n->max_tokens)
             return graft_fail(err, GRAFT_EARG, "%s:%lld: %lld tokens, at most %lld fit here",
-                              r->file, (long long)r->line, (long long)r->length,
+                              dataset_file(d, r), (long long)r->line, (long long)r->length,
                               (long long)n->max_tokens);
         if (in.n + r->length > n->max_tokens || in.segments == n->max_segments)
             GRAFT_TRY(run_pass(n, e, d, &in, per_record, &sum, err));
         put_record(e, d, i, &in);
+        dataset_touch(d, &touched, (size_t)r->length * 4 + sizeof *r);
     }
     GRAFT_TRY(run_pass(n, e, d, &in, per_record, &sum, err));
     *out = sum;

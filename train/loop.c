@@ -10,6 +10,8 @@
 #include "train/output.h"
 #include "train/setup.h"
 
+static const char HELD_FILE[] = "valid.jsonl"; /* in the output folder */
+
 struct loop {
     struct run *r;
     struct output out;
@@ -29,27 +31,16 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Passes [first, end) of the epoch that step i (from 0) takes. */
-static void passes_of_step(const struct run *r, int64_t i, int64_t *epoch, int64_t *first,
-                           int64_t *end)
-{
-    const int64_t g = r->config->train.gradient_accumulation, all = loader_passes(r->loader);
-
-    *epoch = i / r->steps_per_epoch;
-    *first = i % r->steps_per_epoch * g;
-    *end = *first + g < all ? *first + g : all;
-}
-
 /* The loss is a mean over all target tokens of the step, so they are counted before the first pass.
  */
-static enum graft_status count_targets(struct run *r, int64_t epoch, int64_t first, int64_t end,
+static enum graft_status count_targets(struct run *r, const struct run_place *at,
                                        struct step_info *s, struct graft_err *err)
 {
     struct batch b;
 
     s->tokens = s->input_tokens = 0;
-    for (int64_t p = first; p < end; p++) {
-        GRAFT_TRY(loader_batch(r->loader, epoch, p, &b, err));
+    for (int64_t p = at->first; p < at->end; p++) {
+        GRAFT_TRY(loader_batch(r->data.loader, at->epoch, p, &b, err));
         s->tokens += b.targets;
         s->input_tokens += b.n;
     }
@@ -61,16 +52,16 @@ static enum graft_status forward_backward(struct loop *l, int64_t i, struct step
 {
     struct run *r = l->r;
     const uint64_t seed = (uint64_t)r->config->train.seed;
-    int64_t epoch, first, end;
+    struct run_place at;
     double sum = 0;
 
-    passes_of_step(r, i, &epoch, &first, &end);
-    GRAFT_TRY(count_targets(r, epoch, first, end, s, err));
+    GRAFT_TRY(run_step(r, i, &at, err));
+    GRAFT_TRY(count_targets(r, &at, s, err));
     grad_clear(r->param, r->adapter->param_count);
-    for (int64_t p = first; p < end; p++) {
+    for (int64_t p = at.first; p < at.end; p++) {
         struct batch b;
 
-        GRAFT_TRY(loader_batch(r->loader, epoch, p, &b, err));
+        GRAFT_TRY(loader_batch(r->data.loader, at.epoch, p, &b, err));
         const struct graph_input in = {
             .n = b.n,
             .id = b.id,
@@ -86,7 +77,7 @@ static enum graft_status forward_backward(struct loop *l, int64_t i, struct step
         graph_backward(r->net.g, (float)(1.0 / (double)s->tokens));
     }
     s->loss = sum / (double)s->tokens;
-    s->epoch = (double)(i + 1) / (double)r->steps_per_epoch;
+    s->epoch = at.progress;
     return GRAFT_OK;
 }
 
@@ -239,7 +230,7 @@ static enum graft_status evaluate(struct loop *l, struct graft_err *err)
     bool best;
     enum graft_status st;
 
-    GRAFT_TRY(eval_records(&r->net, r->evaluator, &r->valid, NULL, NULL, &v, err));
+    GRAFT_TRY(eval_records(&r->net, r->evaluator, &r->data.valid, NULL, NULL, &v, err));
     loss = v.nll / (double)v.tokens;
     best = l->result.best_step == 0 || loss < l->result.best_loss;
     l->result.valid_loss = loss;
@@ -271,12 +262,12 @@ static enum graft_status all_steps(struct loop *l, struct graft_err *err)
 
     for (int64_t i = 0; i < r->steps && !stop_wanted(r); i++) {
         GRAFT_TRY(one_step(l, i, err));
-        if (r->has_valid && every && (i + 1) % every == 0) {
+        if (r->data.has_valid && every && (i + 1) % every == 0) {
             GRAFT_TRY(evaluate(l, err));
             evaluated = i + 1;
         }
     }
-    if (r->has_valid && evaluated != l->result.steps && !stop_wanted(r))
+    if (r->data.has_valid && evaluated != l->result.steps && !stop_wanted(r))
         return evaluate(l, err);
     return GRAFT_OK;
 }
@@ -311,7 +302,7 @@ static enum graft_status write_result(struct loop *l, struct graft_err *err)
         (json_int_t)s->planned, "peak_bytes", (json_int_t)s->peak, "seconds",
         json_number(s->seconds), "tokens_per_second", json_number(s->tokens_per_second), "method",
         c->adapter.method, "seed", (json_int_t)c->train.seed, "version", graft_version(),
-        "config_sha256", hash, "data_sha256", l->r->train.sha256, "base_hash", l->r->base.ck.hash);
+        "config_sha256", hash, "data_sha256", l->r->data.sha256, "base_hash", l->r->base.ck.hash);
     if (!o)
         return graft_fail_nomem(err, "result.json", 1024);
     st = output_json(&l->out, "result.json", o, err);
@@ -365,6 +356,20 @@ static enum graft_status finish(struct loop *l, double start, enum graft_status 
     return saved;
 }
 
+/* The records that data.valid held out, so that they can be looked at and measured again. */
+static enum graft_status write_held(struct loop *l, struct graft_err *err)
+{
+    struct strbuf path = STRBUF_INIT;
+    enum graft_status st;
+
+    if (!l->r->data.held)
+        return GRAFT_OK;
+    path_join(&path, l->out.dir, HELD_FILE);
+    st = dataset_write_lines(&l->r->data.all, l->r->data.held, strbuf_str(&path), err);
+    strbuf_release(&path);
+    return st;
+}
+
 static enum graft_status write_config(struct loop *l, struct graft_err *err)
 {
     struct strbuf text = STRBUF_INIT;
@@ -376,14 +381,12 @@ static enum graft_status write_config(struct loop *l, struct graft_err *err)
     return st;
 }
 
-enum graft_status train_run(const struct run_config *config, bool force,
-                            const struct run_hooks *hooks, struct run_result *out,
-                            struct graft_err *err)
+/* A run must not write over what it reads. */
+static enum graft_status check_output(const struct run_config *config, struct graft_err *err)
 {
-    const double start = now();
-    struct run r;
-    struct loop l = { .r = &r, .result = { .status = "failed", .loss = NAN, .valid_loss = NAN } };
-    enum graft_status st;
+    const struct data_config *d = &config->data;
+    struct strbuf held = STRBUF_INIT;
+    const char *data = NULL;
 
     if (!config->output)
         return graft_fail(err, GRAFT_EARG,
@@ -394,6 +397,29 @@ enum graft_status train_run(const struct run_config *config, bool force,
             err, GRAFT_EARG, "output %s is also %s, which is read; use another folder with -o DIR",
             config->output,
             same_place(config->output, config->base) ? "the base" : "adapter.init_from");
+    path_join(&held, config->output, HELD_FILE);
+    for (int i = 0; i < d->train_count && !data; i++)
+        data = same_place(strbuf_str(&held), d->train[i]) ? d->train[i] : NULL;
+    if (d->valid && same_place(strbuf_str(&held), d->valid))
+        data = d->valid;
+    strbuf_release(&held);
+    return data ? graft_fail(err, GRAFT_EARG,
+                             "output %s would write over %s, which is read; use another folder "
+                             "with -o DIR",
+                             config->output, data)
+                : GRAFT_OK;
+}
+
+enum graft_status train_run(const struct run_config *config, bool force,
+                            const struct run_hooks *hooks, struct run_result *out,
+                            struct graft_err *err)
+{
+    const double start = now();
+    struct run r;
+    struct loop l = { .r = &r, .result = { .status = "failed", .loss = NAN, .valid_loss = NAN } };
+    enum graft_status st;
+
+    GRAFT_TRY(check_output(config, err));
     /* the output is claimed first: a minute of loading must not end in a refusal */
     GRAFT_TRY(output_open(config->output, force, &l.out, err));
     st = run_setup(config, hooks, false, &r, err);
@@ -406,6 +432,8 @@ enum graft_status train_run(const struct run_config *config, bool force,
                 : graft_fail_nomem(err, "adapter", (size_t)r.adapter->param_elems * 4);
     if (!st)
         st = write_config(&l, err);
+    if (!st)
+        st = write_held(&l, err);
     if (!st)
         st = all_steps(&l, err);
     st = finish(&l, start, st, err);

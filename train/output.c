@@ -25,6 +25,7 @@ static const char *const run_files[] = {
     "special_tokens_map.json",
     "chat_template.jinja",
     "generation_config.json",
+    "valid.jsonl",
 };
 static const char *const run_folders[] = { "best", "checkpoints", "last_good" };
 /* Further chat templates of a base that has several, in a folder of their own. */

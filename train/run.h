@@ -26,8 +26,7 @@ struct run_info {
     const char *architecture, *base_format, *format; /* "llama", "f32", "nf4" */
     int64_t base_params, trainable, sites;
     const struct dataset_stats *train, *valid; /* valid: NULL without */
-    int64_t rows;                              /* per epoch: records or packed rows */
-    double fill;                               /* of packed rows */
+    const struct loader *loader;               /* at its first epoch */
     int64_t steps_per_epoch, steps, max_tokens;
     struct memory_plan memory;
 };

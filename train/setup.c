@@ -7,47 +7,17 @@
 
 /* The share of the memory that is free now which a plan may take when the config sets no budget. */
 static const double AUTO_SHARE = 0.8;
+enum { EPOCHS_SUMMED = 1000 };
 
 /* A trained value, its gradient, and its copy of the last good step. */
 enum { ADAPTER_BYTES = 12, MIB = 1 << 20 };
 
 static enum graft_status load_data(struct run *r, struct graft_err *err)
 {
-    const struct data_config *d = &r->config->data;
     const struct model_config *m = &r->base.ck.config;
-    struct dataset_opts opts = {
-        .format = d->format,
-        .file_format = d->train_format,
-        .mask_prompt = d->mask_prompt,
-        .max_length = d->max_length,
-        .max_positions = m->max_positions,
-        .vocab_rows = m->vocab,
-        .tokenizer = r->base.text.tokenizer,
-        .eos = r->base.text.eos,
-        .chat = r->base.text.chat,
-        .chat_problem = r->base.text.chat_problem,
-        .train_on_last = d->train_on_last,
-    };
-    const struct loader_opts how = {
-        .batch_size = r->config->train.batch_size,
-        .packing = d->packing,
-        .row_length = d->max_length,
-        .shuffle = d->shuffle,
-        .seed = (uint64_t)r->config->train.seed,
-    };
+    const struct data_base base = { &r->base.text, m->max_positions, m->vocab };
 
-    GRAFT_TRY(dataset_load((const char *const *)d->train, d->train_count, &opts, &r->train, err));
-    opts.file_format = NULL;
-    if (d->valid) {
-        GRAFT_TRY(dataset_load(&d->valid, 1, &opts, &r->valid, err));
-        r->has_valid = true;
-    }
-    if (r->train.stats.targets == 0)
-        return graft_fail(err, GRAFT_EFORMAT, "%s: no record has a token to learn from",
-                          d->train[0]);
-    if (r->has_valid && r->valid.stats.targets == 0)
-        return graft_fail(err, GRAFT_EFORMAT, "%s: no record has a token to measure", d->valid);
-    return loader_new(&r->train, &how, &r->loader, err);
+    return run_data_open(r->config, &base, &r->data, err);
 }
 
 /* The chat template that the config names, and the date it is told: kept, so that the run means the
@@ -74,7 +44,7 @@ static void count_held(struct run *r, size_t code)
     mem_trim(); /* what loading took and freed is there for the run */
     held = anonymous_memory();
     m->weights = r->base.model->weight_bytes;
-    m->data = (size_t)(r->train.id_count + r->valid.id_count) * 8;
+    m->data = run_data_bytes(&r->data);
     counted = r->base.model->mem.used + m->data;
     m->program = code + (held > counted ? held - counted : 0);
     m->budget = given ? given
@@ -153,13 +123,43 @@ static enum graft_status make_adapter(struct run *r, bool dry, struct graft_err 
     return dry ? GRAFT_OK : adapter_init(r->adapter, (uint64_t)r->config->train.seed, err);
 }
 
-static void count_steps(struct run *r)
+/* ---- steps ---- */
+
+static enum graft_status steps_of_epoch(const struct run *r, int64_t epoch, int64_t *out,
+                                        struct graft_err *err)
+{
+    const int64_t g = r->config->train.gradient_accumulation;
+
+    GRAFT_TRY(loader_passes(r->data.loader, epoch, out, err));
+    *out = (*out + g - 1) / g;
+    return GRAFT_OK;
+}
+
+/* All steps of `epochs` epochs that differ in length; of very many, what the first lets expect. */
+static enum graft_status sum_steps(struct run *r, double epochs, struct graft_err *err)
+{
+    if (epochs > EPOCHS_SUMMED)
+        return GRAFT_OK;
+    r->steps = 0;
+    for (int64_t e = 0; (double)e < epochs; e++) {
+        const double part = epochs - (double)e < 1 ? epochs - (double)e : 1;
+        int64_t steps = 0;
+
+        GRAFT_TRY(steps_of_epoch(r, e, &steps, err));
+        r->steps += (int64_t)ceil(part * (double)steps - 1e-9);
+    }
+    return steps_of_epoch(r, 0, &r->steps_per_epoch, err);
+}
+
+static enum graft_status count_steps(struct run *r, struct graft_err *err)
 {
     const struct train_config *t = &r->config->train;
-    const int64_t passes = loader_passes(r->loader), g = t->gradient_accumulation;
 
-    r->steps_per_epoch = (passes + g - 1) / g;
+    GRAFT_TRY(steps_of_epoch(r, 0, &r->steps_per_epoch, err));
+    r->epoch_steps = r->steps_per_epoch;
     r->steps = t->steps ? t->steps : (int64_t)ceil(t->epochs * (double)r->steps_per_epoch - 1e-9);
+    if (!t->steps && loader_passes_vary(r->data.loader))
+        GRAFT_TRY(sum_steps(r, t->epochs, err));
     r->schedule = (struct schedule){
         .def = schedule_by_name(schedule_names[r->config->optim.schedule]),
         .lr = r->config->optim.lr,
@@ -167,10 +167,37 @@ static void count_steps(struct run *r)
         .warmup = r->config->optim.warmup,
         .total = r->steps,
     };
-    r->max_tokens = loader_max_tokens(r->loader);
-    r->max_segments = loader_max_segments(r->loader);
-    if (r->has_valid && r->valid.stats.longest > r->max_tokens)
-        r->max_tokens = r->valid.stats.longest;
+    r->max_tokens = loader_max_tokens(r->data.loader);
+    r->max_segments = loader_max_segments(r->data.loader);
+    if (r->data.has_valid && r->data.valid.stats.longest > r->max_tokens)
+        r->max_tokens = r->data.valid.stats.longest;
+    return GRAFT_OK;
+}
+
+enum graft_status run_step(struct run *r, int64_t i, struct run_place *out, struct graft_err *err)
+{
+    const int64_t g = r->config->train.gradient_accumulation;
+    int64_t passes = 0;
+
+    if (!loader_passes_vary(r->data.loader)) {
+        r->epoch = i / r->epoch_steps;
+        r->epoch_first = r->epoch * r->epoch_steps;
+    }
+    if (i < r->epoch_first) { /* lengths are known from the first epoch on only */
+        r->epoch = r->epoch_first = 0;
+        GRAFT_TRY(steps_of_epoch(r, 0, &r->epoch_steps, err));
+    }
+    while (i >= r->epoch_first + r->epoch_steps) {
+        r->epoch_first += r->epoch_steps;
+        GRAFT_TRY(steps_of_epoch(r, ++r->epoch, &r->epoch_steps, err));
+    }
+    GRAFT_TRY(loader_passes(r->data.loader, r->epoch, &passes, err));
+    *out = (struct run_place){ .epoch = r->epoch,
+                               .first = (i - r->epoch_first) * g,
+                               .progress = (double)r->epoch + (double)(i + 1 - r->epoch_first) /
+                                                                  (double)r->epoch_steps };
+    out->end = out->first + g < passes ? out->first + g : passes;
+    return GRAFT_OK;
 }
 
 static enum graft_status list_params(struct run *r, struct graft_err *err)
@@ -227,10 +254,9 @@ static void announce(const struct run *r)
         .base_params = r->base.model->params,
         .trainable = r->adapter->param_elems,
         .sites = r->adapter->site_count,
-        .train = &r->train.stats,
-        .valid = r->has_valid ? &r->valid.stats : NULL,
-        .rows = loader_rows(r->loader),
-        .fill = loader_fill(r->loader),
+        .train = &r->data.train,
+        .valid = r->data.has_valid ? &r->data.valid.stats : NULL,
+        .loader = r->data.loader,
         .steps_per_epoch = r->steps_per_epoch,
         .steps = r->steps,
         .max_tokens = r->max_tokens,
@@ -263,13 +289,13 @@ enum graft_status run_setup(const struct run_config *config, const struct run_ho
     }
     if (!st)
         st = list_params(out, err);
-    if (!st) {
-        count_steps(out);
+    if (!st)
+        st = count_steps(out, err);
+    if (!st)
         st = make_net(out, dry, err);
-    }
     if (!st && !dry)
         st = optim_new(&o, out->param, out->adapter->param_count, &out->optim, err);
-    if (!st && !dry && out->has_valid)
+    if (!st && !dry && out->data.has_valid)
         st = evaluator_new(&out->net, &out->evaluator, err);
     if (st)
         run_release(out);
@@ -284,9 +310,7 @@ void run_release(struct run *r)
     optim_free(r->optim);
     net_release(&r->net);
     adapter_free(r->adapter);
-    loader_free(r->loader);
-    dataset_release(&r->train);
-    dataset_release(&r->valid);
+    run_data_release(&r->data);
     base_release(&r->base);
     arena_release(&r->mem);
 }

@@ -2,6 +2,7 @@
 #ifndef TRAIN_SETUP_H
 #define TRAIN_SETUP_H
 
+#include "train/data.h"
 #include "train/run.h"
 
 struct run {
@@ -10,15 +11,14 @@ struct run {
     const struct run_hooks *hooks;
     struct base base;
     struct adapter *adapter;
-    struct dataset train, valid;
-    bool has_valid;
-    struct loader *loader;
+    struct run_data data;
     struct net net;
     struct evaluator *evaluator; /* with a valid set */
     struct optim_param *param;
     struct optim *optim;
     struct schedule schedule;
-    int64_t steps_per_epoch, steps;
+    int64_t steps_per_epoch, steps;          /* of the first epoch where they differ; of all */
+    int64_t epoch, epoch_first, epoch_steps; /* the epoch at hand, its first step, how many */
     int64_t max_tokens, max_segments;
     struct memory_plan memory;
     struct arena mem;
@@ -28,5 +28,13 @@ struct run {
 enum graft_status run_setup(const struct run_config *config, const struct run_hooks *hooks,
                             bool dry, struct run *out, struct graft_err *err);
 void run_release(struct run *r);
+
+/* What step i (from 0) takes: the passes [first, end) of an epoch, after which `progress` epochs
+ * are done. */
+struct run_place {
+    int64_t epoch, first, end;
+    double progress;
+};
+enum graft_status run_step(struct run *r, int64_t i, struct run_place *out, struct graft_err *err);
 
 #endif

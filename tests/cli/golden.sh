@@ -7,6 +7,8 @@ graft=$(realpath "$1")
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export GRAFT_CACHE=$work/.cache
+unset GRAFT_CACHE_SIZE
 said=$work/said
 bad=0
 : >"$said"

@@ -96,9 +96,11 @@ slip 'data.template.*chatm.*did you mean "chatml"' data.template=chatm
 slip 'data.template_date.*date' data.template_date=2024-13-01
 slip 'data.train_on.*mask_prompt' data.train_on=last data.mask_prompt=false
 slip 'data.train_on.*all or last' data.train_on=first
-slip 'data.valid' data.valid=0.1
-slip 'data.valid' data.valid=200
-slip 'weight' 'data.train=[{path: train.jsonl, weight: 2}]'
+slip 'data.valid.*found 1.0' data.valid=1.0
+slip 'data.valid.*found 0' data.valid=0
+slip 'data.valid: 200 of 40 usable records' data.valid=200
+slip 'weight above 0' 'data.train=[{path: train.jsonl, weight: -2}]'
+slip 'a weight of 0.01 draws none of its 40 records' 'data.train=[{path: train.jsonl, weight: 0.01}]'
 slip 'adapter.init_lora_weights' adapter.init_lora_weights=pissa
 slip 'adapter.bias' adapter.bias=all
 slip 'adapter.modules_to_save' 'adapter.modules_to_save=[lm_head]'

@@ -76,7 +76,14 @@ printf '\n\n' >bad.jsonl; want 3 'bad.jsonl: no records' train c.yaml -s data.tr
 printf '[{"text": "a"}]' >bad.jsonl; want 3 'bad.jsonl: .*JSON array.*jq' eval --base base --data bad.jsonl
 printf '{\n "text": "a"\n}' >bad.jsonl; want 3 'bad.jsonl: .*several lines.*jq' eval --base base --data bad.jsonl
 printf 'a,b\n1,2\n' >bad.csv; want 3 'bad.csv: is CSV' train c.yaml -s data.train=bad.csv -o new
-gzip -c valid.jsonl >bad.gz; want 3 'bad.gz: .*gzip' train c.yaml -s data.train=bad.gz -o new
+gzip -c valid.jsonl | head -c 60 >bad.gz
+want 3 'bad.gz: cut short: the gzip stream' train c.yaml -s data.train=bad.gz -o new
+want 3 'bad.gz: cut short: the gzip stream' train c.yaml -s data.valid=bad.gz -o new
+want 3 'bad.gz: cut short: the gzip stream' eval --base base --data bad.gz --json
+want 3 'bad.gz: cut short: the gzip stream' preview c.yaml -s data.train=bad.gz
+want 3 'bad.gz: cut short: the gzip stream' generate --base base --prompts bad.gz
+printf 'a,b\n1,2\n' | gzip >bad.csv.gz
+want 3 'bad.csv.gz: what is compressed in it is CSV' train c.yaml -s data.train=bad.csv.gz -o new
 want 3 'none.jsonl: No such file' train c.yaml -s data.train=none.jsonl -o new
 want 3 'none.jsonl: No such file' train c.yaml -s data.valid=none.jsonl -o new
 want 3 'base: not a regular file' eval --base base --data base

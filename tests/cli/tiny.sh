@@ -11,7 +11,8 @@ make_base=${GRAFT_MAKE_BASE:?the program that writes the tiny base}
 work=$(mktemp -d "${TMPDIR:-/tmp}/graft-cli.XXXXXX")
 trap 'chmod -R u+w "$work" 2>/dev/null; rm -rf "$work"' EXIT
 cd "$work" || exit 1
-export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive
+export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive GRAFT_CACHE=$work/.cache
+unset GRAFT_CACHE_SIZE
 bad=0 done_checks=0
 
 complain() {

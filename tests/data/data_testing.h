@@ -95,6 +95,16 @@ static inline struct dataset load_text(const char *text, const struct dataset_op
     return d;
 }
 
+/* The ids of record i, or its labels; the array is the caller's (free). */
+static inline int32_t *copy_of(const struct dataset *d, int64_t i, bool labels)
+{
+    const struct record *r = &d->record[i];
+    int32_t *x = malloc((size_t)r->length * sizeof *x + 1);
+
+    dataset_copy(d, r, labels ? NULL : x, labels ? x : NULL);
+    return x;
+}
+
 static inline void assert_ids(const int32_t *have, int64_t n, const int32_t *want, size_t want_n)
 {
     assert_int_equal(n, want_n);

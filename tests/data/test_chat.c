@@ -49,10 +49,13 @@ static char *shown(const char *record, const struct dataset_opts *o)
         return out;
     }
     for (int64_t i = 0; i < d.record[0].length; i++) {
-        if ((d.label[i] != NO_LABEL) != on)
+        const int32_t id = dataset_id(&d, &d.record[0], i);
+        const int32_t label = dataset_label(&d, &d.record[0], i);
+
+        if ((label != NO_LABEL) != on)
             strbuf_putc(&s, (on = !on) ? '[' : ']');
-        assert_true(d.label[i] == NO_LABEL || d.label[i] == d.id[i]);
-        tokenizer_decode(toy, d.id + i, 1, false, &s, NULL);
+        assert_true(label == NO_LABEL || label == id);
+        tokenizer_decode(toy, &id, 1, false, &s, NULL);
     }
     snprintf(out, sizeof out, "%s%s", strbuf_str(&s), on ? "]" : "");
     strbuf_release(&s);

@@ -47,6 +47,14 @@ static struct loader *new_loader(const struct dataset *d, struct loader_opts o)
     return l;
 }
 
+static int64_t passes_of(struct loader *l, int64_t epoch)
+{
+    int64_t n = 0;
+
+    assert_int_equal(loader_passes(l, epoch, &n, NULL), GRAFT_OK);
+    return n;
+}
+
 static struct batch get_batch(struct loader *l, int64_t epoch, int64_t pass)
 {
     struct batch b = { .n = 0 };
@@ -68,10 +76,10 @@ static void check_batch(const struct dataset *d, const struct batch *b)
 
         assert_int_equal(b->start[s + 1] - at, r->length);
         for (int64_t t = 0; t < r->length; t++) {
-            const int32_t label = t + 1 < r->length ? d->label[r->first + t + 1] : NO_LABEL;
+            const int32_t label = t + 1 < r->length ? dataset_label(d, r, t + 1) : NO_LABEL;
 
             assert_int_equal(b->pos[at + t], t);
-            assert_int_equal(b->id[at + t], d->id[r->first + t]);
+            assert_int_equal(b->id[at + t], dataset_id(d, r, t));
             assert_int_equal(b->target[at + t], label == NO_LABEL ? -1 : label);
             targets += label != NO_LABEL;
         }
@@ -85,7 +93,7 @@ static int64_t check_epoch(const struct dataset *d, struct loader *l, int64_t ep
     int *seen = calloc((size_t)d->count, sizeof *seen);
     int64_t tokens = 0, k = 0;
 
-    for (int64_t pass = 0; pass < loader_passes(l); pass++) {
+    for (int64_t pass = 0; pass < passes_of(l, epoch); pass++) {
         const struct batch b = get_batch(l, epoch, pass);
 
         check_batch(d, &b);
@@ -111,7 +119,7 @@ static void without_shuffle_records_come_in_file_order(void **state)
 
     (void)state;
     assert_int_equal(loader_rows(l), 20); /* three of 23 are dropped */
-    assert_int_equal(loader_passes(l), 5);
+    assert_int_equal(passes_of(l, 0), 5);
     assert_true(loader_fill(l) == 1);
     for (int epoch = 0; epoch < 2; epoch++) {
         assert_int_equal(check_epoch(&d, l, epoch, order), d.stats.tokens);
@@ -136,7 +144,7 @@ static void the_last_batch_may_be_smaller(void **state)
     struct batch b;
 
     (void)state;
-    assert_int_equal(loader_passes(l), 2);
+    assert_int_equal(passes_of(l, 0), 2);
     b = get_batch(l, 0, 1);
     assert_int_equal(b.segments, 2);
     assert_int_equal(b.n, 6);
@@ -145,7 +153,7 @@ static void the_last_batch_may_be_smaller(void **state)
     assert_int_equal(b.n, 6); /* untouched */
     loader_free(l);
     l = new_loader(&d, (struct loader_opts){ .batch_size = INT64_MAX });
-    assert_int_equal(loader_passes(l), 1);
+    assert_int_equal(passes_of(l, 0), 1);
     b = get_batch(l, 0, 0);
     assert_int_equal(b.segments, 5);
     loader_free(l);
@@ -252,7 +260,7 @@ static void packed_rows_hold_whole_records_and_never_overflow(void **state)
 
         for (int64_t epoch = 0; epoch < 3; epoch++)
             assert_int_equal(check_epoch(&d, l, epoch, order), d.stats.tokens);
-        for (int64_t pass = 0; pass < loader_passes(l); pass++)
+        for (int64_t pass = 0; pass < passes_of(l, 0); pass++)
             assert_true(get_batch(l, 0, pass).n <= room);
         assert_true(loader_rows(l) >= least);
         if (o.shuffle && most == room / 4) /* all rows but one are more than 3/4 full */
@@ -267,7 +275,7 @@ static void packed_rows_hold_whole_records_and_never_overflow(void **state)
 }
 
 /* Best fit by looking at every row. */
-static int64_t plain_best_fit(const int64_t *length, const int64_t *rank, int n, int64_t room,
+static int64_t plain_best_fit(const uint32_t *length, const uint32_t *rank, int n, int64_t room,
                               int64_t *sum_of_squares)
 {
     int64_t left[200], rows = 0;
@@ -300,7 +308,9 @@ static int64_t plain_best_fit(const int64_t *length, const int64_t *rank, int n,
 static void best_fit_finds_the_rows_that_a_plain_search_finds(void **state)
 {
     struct rng_key key = RANDOM;
-    int64_t length[200], rank[200], row[200], left[200], want, rows, squares;
+    uint32_t length[200], rank[200], row[200];
+    int64_t left[200], want, rows, squares;
+    struct packer *packer = NULL;
 
     (void)state;
     for (uint32_t k = 0; k < 60; k++) {
@@ -309,12 +319,15 @@ static void best_fit_finds_the_rows_that_a_plain_search_finds(void **state)
 
         key.step = 1000 + k;
         for (int i = 0; i < n; i++) {
-            length[i] = 1 + (int64_t)rng_below(key, (uint64_t)i, (uint64_t)room);
-            rank[i] = n - 1 - i;
+            length[i] = 1 + (uint32_t)rng_below(key, (uint64_t)i, (uint64_t)room);
+            rank[i] = (uint32_t)(n - 1 - i);
             left[i] = room;
         }
         want = plain_best_fit(length, rank, n, room, &squares);
-        assert_int_equal(pack_best_fit(length, n, room, rank, row, &rows, NULL), GRAFT_OK);
+        assert_int_equal(packer_new(n, room, &packer, NULL), GRAFT_OK);
+        for (int again = 0; again < 2; again++) /* what one call leaves does not matter */
+            rows = pack_best_fit(packer, length, n, rank, row);
+        packer_free(packer);
         assert_int_equal(rows, want);
         for (int i = 0; i < n; i++)
             left[row[i]] -= length[i];
@@ -387,7 +400,7 @@ static void no_failed_allocation_leaks_or_crashes(void **state)
             mem_fail_at(0);
             assert_true(st == GRAFT_OK || st == GRAFT_ENOMEM);
             assert_true(st == GRAFT_OK || !l);
-            assert_true(st || k > 10);
+            assert_true(st || k > 9);
             loader_free(l);
         }
     }

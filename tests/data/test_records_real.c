@@ -53,6 +53,20 @@ static bool next_golden(FILE *f, struct golden *g)
     return true;
 }
 
+static void hash_all(const struct dataset *d, bool labels, char hex[65])
+{
+    struct sha256 sha;
+
+    sha256_init(&sha);
+    for (int64_t i = 0; i < d->count; i++) {
+        int32_t *x = copy_of(d, i, labels);
+
+        sha256_add(&sha, x, (size_t)d->record[i].length * sizeof *x);
+        free(x);
+    }
+    sha256_finish(&sha, hex);
+}
+
 static void check_golden(const struct golden *g)
 {
     char path[4096], hex[65];
@@ -85,9 +99,9 @@ static void check_golden(const struct golden *g)
     assert_int_equal(d.stats.straddling, g->stats.straddling);
     assert_int_equal(d.stats.tokens, g->stats.tokens);
     assert_int_equal(d.stats.targets, g->stats.targets);
-    sha256_hex(d.id, (size_t)d.id_count * sizeof *d.id, hex);
+    hash_all(&d, false, hex);
     assert_string_equal(hex, g->ids);
-    sha256_hex(d.label, (size_t)d.id_count * sizeof *d.label, hex);
+    hash_all(&d, true, hex);
     assert_string_equal(hex, g->labels);
     dataset_release(&d);
     tokenizer_free(t);
@@ -125,7 +139,7 @@ static void sets_in_other_forms_are_refused_with_help(void **state)
         { "lm/tinyshakespeare.txt", { "is plain text", "jq -Rc '{text: .}'", "" } },
         { "e2e/devset.csv", { "is CSV", "pandas.read_csv", "" } },
         { "sst2/dev.tsv", { "is TSV", "pandas.read_csv", "sep='\\t'" } },
-        { "e2e/e2e_aligned.tar.gz", { "is compressed by gzip", "gunzip -k", "" } },
+        { "e2e/e2e_aligned.tar.gz", { "what is compressed in it is a tar archive", "", "" } },
     };
 
     (void)state;

@@ -39,10 +39,13 @@ static void walk(const struct dataset *d, unsigned flags)
                                    .seed = flags };
     struct loader *l = NULL;
     struct batch b;
+    int64_t passes;
 
     if (loader_new(d, &o, &l, NULL))
         return;
-    for (int64_t pass = 0; pass < loader_passes(l); pass++) {
+    if (loader_passes(l, 0, &passes, NULL))
+        abort();
+    for (int64_t pass = 0; pass < passes; pass++) {
         if (loader_batch(l, 0, pass, &b, NULL) || b.n < 2 || b.n > loader_max_tokens(l))
             abort();
         for (int64_t i = 0; i < b.n; i++)

@@ -228,9 +228,11 @@ static void values_out_of_range_are_refused(void **state)
     refuses(LEAST "quant: {type: nf4, block: 48}\n",
             "c.yaml:4: quant.block: found 48, want a power of two from 32 to 4096");
     refuses("base: b\nadapter: {method: lora}\ndata: {train: []}\n",
-            "c.yaml:3: data.train: found [], want a JSONL file or a list of files");
+            "c.yaml:3: data.train: found [], want a JSONL file, a list of files, or a list of "
+            "maps {path, format, weight}");
     refuses("base: b\nadapter: {method: lora}\n",
-            "c.yaml: data.train: missing, want a JSONL file or a list of files");
+            "c.yaml: data.train: missing, want a JSONL file, a list of files, or a list of maps "
+            "{path, format, weight}");
     refuses("base: b\ndata: {train: t}\n",
             "c.yaml: adapter: missing, want a map of keys with method");
 }
@@ -251,12 +253,56 @@ static void what_is_not_supported_yet_is_refused_by_name(void **state)
         LEAST "optim:\n  paged: {budget: 256MiB}\n",
         "c.yaml:5: optim.paged: {\"budget\": \"256MiB\"} is not supported in this version, only "
         "\"off\" is");
-    refuses_set("data.valid=0.05",
-                "-s data.valid=0.05: data.valid: a share or number of the records is not supported "
-                "in this version, a file of its own is");
-    refuses_set("data.train=[{path: a, weight: 2}]",
-                "-s data.train=[{path: a, weight: 2}]: data.train.0: a weight is not supported in "
-                "this version, only 1 is");
+}
+
+static void weights_and_shares_without_sense_are_refused(void **state)
+{
+    static const char *const valid[] = { "0", "-3", "1.0", "1.5", "0.0", "true", "[v]" };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof valid / sizeof *valid; i++) {
+        char set[64], msg[256];
+
+        snprintf(set, sizeof set, "data.valid=%s", valid[i]);
+        snprintf(msg, sizeof msg,
+                 "-s %s: data.valid: found %s, want a JSONL file, a share (0.05) or number (200) "
+                 "of the records of data.train, or null",
+                 set, i == 6 ? "[\"v\"]" : valid[i]);
+        refuses_set(set, msg);
+    }
+    refuses_set("data.train=[{path: a, weight: 0}]",
+                "-s data.train=[{path: a, weight: 0}]: data.train.0: found 0, want a weight above "
+                "0: times a record is drawn an epoch");
+    refuses_set("data.train=[{path: a, weight: twice}]",
+                "-s data.train=[{path: a, weight: twice}]: data.train.0: found \"twice\", want a "
+                "weight above 0: times a record is drawn an epoch");
+    refuses_set("data.train=[{path: a, wieght: 2}]",
+                "-s data.train=[{path: a, wieght: 2}]: data.train.0: unknown key \"wieght\", there "
+                "are path, format and weight");
+}
+
+static void weights_and_shares_are_read_and_written(void **state)
+{
+    static const char sources[] =
+        "base: b\nadapter: {method: lora}\n"
+        "data:\n  train: [a, {path: b, weight: 0.5}, {path: c, weight: 3}]\n"
+        "  valid: 0.05\ntrain: {eval_every: 2}\n";
+    struct run_config c = takes(sources);
+    struct strbuf yaml = STRBUF_INIT;
+
+    (void)state;
+    assert_true(c.data.train_weight[0] == 1 && c.data.train_weight[1] == 0.5 &&
+                c.data.train_weight[2] == 3);
+    assert_true(c.data.valid_share == 0.05 && c.data.valid_number == 0 && !c.data.valid);
+    assert_int_equal(config_to_yaml(&c, &yaml, NULL), GRAFT_OK);
+    assert_non_null(strstr(yaml.buf, "weight: 0.5"));
+    assert_non_null(strstr(yaml.buf, "weight: 3"));
+    assert_non_null(strstr(yaml.buf, "valid: 0.05"));
+    strbuf_release(&yaml);
+    run_config_release(&c);
+    c = takes("base: b\nadapter: {method: lora}\ndata: {train: a, valid: 200}\n");
+    assert_true(c.data.valid_number == 200 && c.data.valid_share == 0 && config_splits(&c.data));
+    run_config_release(&c);
 }
 
 static void overrides_name_themselves(void **state)
@@ -282,7 +328,8 @@ static void the_resolved_config_reads_back_the_same(void **state)
         "  rank_pattern: {z.*proj: 4, a_proj: 7}\n  layers_to_transform: 3\n  layers_pattern: "
         "layers\n"
         "  target_modules: [v_proj, 'off', '12']\n"
-        "data: {train: [a, {path: b, format: alpaca}], valid: v, max_length: 77, packing: true}\n"
+        "data: {train: [a, {path: b, format: alpaca, weight: 0.75}], valid: v, max_length: 77, "
+        "packing: true}\n"
         "train: {steps: 5, eval_every: 2, memory: 1.5GiB}\n"
         "optim: {lr: 1.2345678901234567e-5, betas: [0.1, 0.2], warmup: 12, schedule: linear}\n"
         "output: o\n";
@@ -464,6 +511,8 @@ int main(void)
         cmocka_unit_test(other_tools_spellings_get_the_name_here),
         cmocka_unit_test(values_out_of_range_are_refused),
         cmocka_unit_test(what_is_not_supported_yet_is_refused_by_name),
+        cmocka_unit_test(weights_and_shares_without_sense_are_refused),
+        cmocka_unit_test(weights_and_shares_are_read_and_written),
         cmocka_unit_test(overrides_name_themselves),
         cmocka_unit_test(the_resolved_config_reads_back_the_same),
         cmocka_unit_test(every_key_has_help_and_stands_in_the_resolved_config),

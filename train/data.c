@@ -1,0 +1,123 @@
+#include "train/data.h"
+
+#include <string.h>
+
+#include "core/mem.h"
+
+static struct dataset_opts options(const struct data_config *d, const struct data_base *base)
+{
+    return (struct dataset_opts){
+        .format = d->format,
+        .mask_prompt = d->mask_prompt,
+        .max_length = d->max_length,
+        .max_positions = base->max_positions,
+        .vocab_rows = base->vocab_rows,
+        .tokenizer = base->text->tokenizer,
+        .eos = base->text->eos,
+        .chat = base->text->chat,
+        .chat_problem = base->text->chat_problem,
+        .train_on_last = d->train_on_last,
+    };
+}
+
+/* data.valid: a share or a number. */
+static enum graft_status split(const struct run_config *c, struct run_data *r,
+                               struct graft_err *err)
+{
+    const struct data_config *d = &c->data;
+    enum graft_status st;
+
+    r->held = mem_array((size_t)r->all.count, sizeof *r->held);
+    if (!r->held)
+        return graft_fail_nomem(err, "the split of the records", (size_t)r->all.count);
+    st = dataset_choose(&r->all, d->valid_share, d->valid_number, (uint64_t)c->train.seed, r->held,
+                        err);
+    if (st)
+        return graft_fail_in(err, st, "data.valid");
+    GRAFT_TRY(dataset_part(&r->all, r->held, true, &r->valid, err));
+    r->has_valid = true;
+    return dataset_count(&r->all, r->held, false, &r->train, err);
+}
+
+/* Both parts of what the cache gives are the run's. */
+static enum graft_status take(const char *const *file, int64_t files,
+                              const struct dataset_opts *opts, struct dataset *data,
+                              struct token_cache *lies_in, char sha256[65], struct graft_err *err)
+{
+    struct cached_data c;
+
+    GRAFT_TRY(cached_load(file, files, opts, &c, err));
+    *data = c.data;
+    *lies_in = c.file;
+    memcpy(sha256, c.sha256, sizeof c.sha256);
+    return GRAFT_OK;
+}
+
+static enum graft_status load(const struct run_config *c, const struct data_base *base,
+                              struct run_data *r, struct graft_err *err)
+{
+    const struct data_config *d = &c->data;
+    struct dataset_opts opts = options(d, base);
+    char valid_sha256[65];
+
+    opts.file_format = d->train_format;
+    GRAFT_TRY(take((const char *const *)d->train, d->train_count, &opts, &r->all, &r->all_file,
+                   r->sha256, err));
+    r->train = r->all.stats;
+    if (r->train.targets == 0)
+        return graft_fail(err, GRAFT_EFORMAT, "%s: no record has a token to learn from",
+                          d->train[0]);
+    if (config_splits(d))
+        return split(c, r, err);
+    if (!d->valid)
+        return GRAFT_OK;
+    opts.file_format = NULL;
+    GRAFT_TRY(take(&d->valid, 1, &opts, &r->valid, &r->valid_file, valid_sha256, err));
+    r->has_valid = true;
+    if (r->valid.stats.targets == 0)
+        return graft_fail(err, GRAFT_EFORMAT, "%s: no record has a token to measure", d->valid);
+    return GRAFT_OK;
+}
+
+enum graft_status run_data_open(const struct run_config *c, const struct data_base *base,
+                                struct run_data *out, struct graft_err *err)
+{
+    struct loader_opts how = {
+        .batch_size = c->train.batch_size,
+        .packing = c->data.packing,
+        .row_length = c->data.max_length,
+        .shuffle = c->data.shuffle,
+        .seed = (uint64_t)c->train.seed,
+        .weight = c->data.train_weight,
+    };
+    enum graft_status st;
+
+    *out = (struct run_data){ .has_valid = false };
+    st = load(c, base, out, err);
+    how.skip = out->held;
+    if (!st)
+        st = loader_new(&out->all, &how, &out->loader, err);
+    if (st)
+        run_data_release(out);
+    return st;
+}
+
+void run_data_release(struct run_data *d)
+{
+    loader_free(d->loader);
+    dataset_release(&d->valid);
+    dataset_release(&d->all);
+    token_cache_release(&d->valid_file);
+    token_cache_release(&d->all_file);
+    mem_free(d->held);
+    *d = (struct run_data){ .has_valid = false };
+}
+
+size_t run_data_bytes(const struct run_data *d)
+{
+    size_t bytes = dataset_bytes(&d->all) + dataset_bytes(&d->valid);
+
+    if (d->held)
+        bytes += (size_t)d->all.count * sizeof *d->held;
+    return bytes + (d->loader ? loader_bytes(d->loader) : 0);
+}

@@ -1,0 +1,33 @@
+/* train/data.h - the records of a run: what the config's data section comes to. */
+#ifndef TRAIN_DATA_H
+#define TRAIN_DATA_H
+
+#include "train/cache.h"
+#include "train/config.h"
+#include "train/text.h"
+
+/* What of the base has a say in its records. */
+struct data_base {
+    const struct text *text;
+    int64_t max_positions, vocab_rows;
+};
+
+struct run_data {
+    struct dataset all;         /* of data.train */
+    bool *held;                 /* one a record of `all`: held out for validation; NULL: none */
+    struct dataset_stats train; /* of the records that are trained on */
+    struct dataset valid;       /* parts of `all`, or a file of its own */
+    bool has_valid;
+    struct token_cache all_file, valid_file; /* what they lie in, where that is not memory */
+    struct loader *loader;
+    char sha256[65]; /* of the files of data.train: of the one, or of the list of their hashes */
+};
+
+/* In place. EFORMAT, EIO: a file; EARG: the config asks for what the files cannot give. */
+enum graft_status run_data_open(const struct run_config *c, const struct data_base *base,
+                                struct run_data *out, struct graft_err *err);
+void run_data_release(struct run_data *d);
+/* Memory it takes. */
+size_t run_data_bytes(const struct run_data *d);
+
+#endif
