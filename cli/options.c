@@ -1,6 +1,7 @@
 #include "cli/options.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -244,7 +245,7 @@ enum graft_status options_parse(const struct verb *v, int argc, char **argv, voi
 {
     struct reading r = { v, argc, 0, argv, target, mem, what, out, err };
     const struct common *c = target;
-    const int most = v->arg ? 1 : 0;
+    const int most = v->arg_many ? INT_MAX : v->arg ? 1 : 0;
 
     *what = PARSED_RUN;
     memcpy(target, v->defaults, v->size);

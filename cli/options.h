@@ -56,7 +56,7 @@ struct verb {
     size_t size;          /* of the struct that the options fill */
     const void *defaults; /* such a struct */
     const char *arg;      /* name of the argument that is no option; NULL: there is none */
-    bool arg_optional;
+    bool arg_optional, arg_many;
     const char *more; /* lines at the end of the help; NULL */
     enum graft_status (*run)(const void *options, struct graft_err *err);
 };

@@ -409,6 +409,38 @@ struct graft_merge_opts {
 GRAFT_API enum graft_status graft_merge(const char *base, const char *adapter, const char *output,
                                         const struct graft_merge_opts *opts, struct graft_err *err);
 
+struct graft_combine_opts {
+    const char *how;  /* "linear", "cat", "svd", "ties", "dare_linear", "dare_ties",
+                         "magnitude_prune" */
+    int64_t rank;     /* of the result; 0: all ranks together (linear, cat), the largest (others) */
+    double density;   /* share of values that the last four keep */
+    const char *sign; /* that ties elects: "total", of the sum; "frequency", of the most */
+    uint64_t seed;    /* of what dare leaves out */
+    const char *base; /* path; needed where a change depends on it: all methods but LoRA */
+    bool force;       /* replace an adapter that is there */
+};
+#define GRAFT_COMBINE_DEFAULTS                                                                     \
+    {                                                                                              \
+        "linear", 0, 0.0, "total", 42, NULL, false                                                 \
+    }
+
+/**
+ * Write one adapter, a LoRA one, whose change of each weight is the combined change of several.
+ *
+ * @param adapters  `count` folders
+ * @param weights   `count`; NULL: 1 each
+ * @param output    folder
+ * @param opts      may be NULL
+ * @param lost      (optional) share of the change that the rank cannot hold, of its Frobenius norm
+ * @return GRAFT_OK, or GRAFT_EARG a method that changes no weights, a wrong option, `output`
+ * exists, GRAFT_EIO, GRAFT_EFORMAT, GRAFT_ESHAPE they belong to different bases, GRAFT_EWRITE,
+ *         GRAFT_ENOMEM, GRAFT_ERUN
+ */
+GRAFT_API enum graft_status graft_combine(const char *const *adapters, const double *weights,
+                                          int count, const char *output,
+                                          const struct graft_combine_opts *opts, double *lost,
+                                          struct graft_err *err);
+
 struct graft_quantize_opts {
     const char *quant; /* as in graft_model_opts; auto: double NF4 of a float base, else as it is */
     bool force;        /* replace a file that is there */

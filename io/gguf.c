@@ -56,6 +56,19 @@ static const uint8_t value_bytes[GGUF_TYPE_COUNT] = {
     [GGUF_F32] = 4, [GGUF_BOOL] = 1, [GGUF_U64] = 8, [GGUF_I64] = 8, [GGUF_F64] = 8,
 };
 
+size_t gguf_value_bytes(const struct gguf_value *v)
+{
+    const char *p = v->data;
+
+    if (v->item != GGUF_STRING)
+        return (size_t)v->count * value_bytes[v->item];
+    for (uint64_t i = 0, len; i < v->count; i++) {
+        memcpy(&len, p, sizeof len);
+        p += sizeof len + len;
+    }
+    return (size_t)(p - (const char *)v->data);
+}
+
 static enum graft_status take_type(struct cursor *c, const struct gguf_string *key,
                                    enum gguf_type *out)
 {
@@ -216,6 +229,14 @@ static const struct {
     { "MXFP4", QT_COUNT },
 };
 enum { GGML_TYPES = sizeof ggml_types / sizeof *ggml_types, GGML_MAX_DIMS = 4 };
+
+int gguf_type_id(enum qtype type)
+{
+    for (int i = 0; i < GGML_TYPES && type != QT_COUNT; i++)
+        if (ggml_types[i].type == type)
+            return i;
+    return -1;
+}
 
 static enum graft_status take_tensor_type(struct cursor *c, const char *name, enum qtype *out)
 {

@@ -51,6 +51,10 @@ enum graft_status gguf_parse(const char *name, const void *bytes, size_t size, s
                              struct graft_err *err);
 void gguf_release(struct gguf *g);
 
+/* ggml's number of a format; -1: it has none. */
+int gguf_type_id(enum qtype type);
+/* Bytes of a value's data in the file, an array's type and count not among them. */
+size_t gguf_value_bytes(const struct gguf_value *v);
 const struct gguf_value *gguf_find(const struct gguf *g, const char *key); /* NULL: absent */
 /* Typed access: `dflt` when absent; EFORMAT when the type does not fit. Any integer type is taken
  * where its value fits, a bool as 0 or 1; gguf_float takes integers too. The string is

@@ -1,10 +1,9 @@
-/* The public interface: measuring, training, and what writes models. */
+/* The public interface: measuring and training. */
 #include <math.h>
 #include <string.h>
 
 #include "train/api.h"
 #include "train/evaluate.h"
-#include "train/merge.h"
 #include "train/run.h"
 
 static enum graft_status load_records(const struct graft_model *m, int task, const char *data,
@@ -185,53 +184,4 @@ enum graft_status graft_train(const char *config, const struct graft_train_opts 
     threads_leave(before);
     run_config_release(&c);
     return st;
-}
-
-static enum graft_status merge_options(const struct graft_merge_opts *o, struct merge_opts *m,
-                                       struct graft_err *err)
-{
-    static const char *const onto[] = { "auto", "original", "quantized" };
-    static const enum qtype dtypes[] = { QT_F32, QT_BF16, QT_F16 };
-    int which = 0;
-
-    while (o->onto && which < 3 && strcmp(o->onto, onto[which]) != 0)
-        which++;
-    if (which == 3)
-        return graft_fail(err, GRAFT_EARG, "onto: found \"%s\", wanted auto, original or quantized",
-                          o->onto);
-    m->onto = (enum merge_onto)which;
-    m->force = o->force;
-    m->dtype = QT_COUNT;
-    if (!o->dtype || !strcmp(o->dtype, "auto"))
-        return GRAFT_OK;
-    for (int i = 0; i < 3; i++)
-        if (!strcmp(o->dtype, qtypes[dtypes[i]].name))
-            m->dtype = dtypes[i];
-    if (m->dtype == QT_COUNT)
-        return graft_fail(err, GRAFT_EARG, "dtype: found \"%s\", wanted auto, f32, bf16 or f16",
-                          o->dtype);
-    return GRAFT_OK;
-}
-
-enum graft_status graft_merge(const char *base, const char *adapter, const char *output,
-                              const struct graft_merge_opts *opts, struct graft_err *err)
-{
-    static const struct graft_merge_opts defaults = GRAFT_MERGE_DEFAULTS;
-    struct merge_opts m = { .base = base, .adapter = adapter, .output = output };
-    struct merge_report report;
-
-    GRAFT_TRY(merge_options(opts ? opts : &defaults, &m, err));
-    return merge_run(&m, &report, err);
-}
-
-enum graft_status graft_quantize(const char *base, const char *output,
-                                 const struct graft_quantize_opts *opts, struct graft_err *err)
-{
-    static const struct graft_quantize_opts defaults = GRAFT_QUANTIZE_DEFAULTS;
-    const struct graft_quantize_opts *o = opts ? opts : &defaults;
-    struct quantize_report report;
-    struct quant_config quant;
-
-    GRAFT_TRY(quant_config_parse(o->quant ? o->quant : "auto", &quant, err));
-    return quantize_run(base, &quant, output, o->force, &report, err);
 }

@@ -33,6 +33,14 @@ enum graft_status facts_write(const char *dir, const struct facts *f, json_t *qu
     return st;
 }
 
+json_t *facts_quant_json(const struct quant_config *q)
+{
+    if (q->mode != QUANT_TYPE)
+        return json_string(q->mode == QUANT_NONE ? "none" : "auto");
+    return json_pack("{s:s, s:i, s:b}", "type", qtypes[q->spec.type].name, "block", q->spec.block,
+                     "double", q->spec.nested);
+}
+
 static enum graft_status parse_quant(const char *path, const json_t *v, struct facts *f,
                                      struct graft_err *err)
 {

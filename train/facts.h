@@ -24,6 +24,8 @@ struct facts {
 /* Write DIR/graft.json. `quant` is borrowed (base_quant_json). */
 enum graft_status facts_write(const char *dir, const struct facts *f, json_t *quant,
                               struct graft_err *err);
+/* What the adapter was trained over, for facts_write; the caller owns it. */
+json_t *facts_quant_json(const struct quant_config *q);
 /* Read DIR/graft.json; a folder without one gives known = false. EFORMAT: malformed or too new. */
 enum graft_status facts_read(const char *dir, struct facts *out, struct graft_err *err);
 void facts_release(struct facts *f);

@@ -295,6 +295,22 @@ void result_discard(const char *dir, bool made)
         rmdir(dir);
 }
 
+enum graft_status adapter_folder(const char *dir, bool force, bool *made, struct graft_err *err)
+{
+    *made = !dir_exists(dir);
+    GRAFT_TRY(dir_make(dir, err));
+    GRAFT_TRY(refuse_occupied(dir, force, err));
+    remove_run(dir);
+    return GRAFT_OK;
+}
+
+void adapter_folder_discard(const char *dir, bool made)
+{
+    remove_run(dir);
+    if (made)
+        rmdir(dir);
+}
+
 bool same_place(const char *a, const char *b)
 {
     struct stat x, y;

@@ -39,6 +39,10 @@ enum graft_status result_folder(const char *dir, bool force, bool *made, struct 
 /* It failed half-way: what was written goes, and the folder when it was made for it. */
 void result_discard(const char *dir, bool made);
 
+/* The same for an adapter that is no run (combine, export): what EARG is for says output_open. */
+enum graft_status adapter_folder(const char *dir, bool force, bool *made, struct graft_err *err);
+void adapter_folder_discard(const char *dir, bool made);
+
 /* Do two paths lead to the same file or folder? */
 bool same_place(const char *a, const char *b);
 

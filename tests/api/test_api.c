@@ -630,6 +630,39 @@ static void merged_it_answers_as_the_adapter_does(void **state)
     graft_model_free(small);
 }
 
+static void combined_adapters_are_one(void **state)
+{
+    struct graft_combine_opts opts = GRAFT_COMBINE_DEFAULTS;
+    const char *const both[] = { in_dir("one"), in_dir("two") };
+    const double first[] = { 1, 0 };
+    struct graft_model *m = open_base(NULL);
+    struct graft_answer *want = ask(m, load(m, "one"), 16), *found;
+    struct graft_adapter_info info;
+    double lost = -1;
+
+    (void)state;
+    ok(graft_combine(both, first, 2, in_dir("both"), NULL, &lost, &err));
+    assert_true(lost == 0);
+    graft_adapter_describe(load(m, "both"), &info);
+    assert_int_equal(info.slots, 4);
+    assert_int_equal(info.parameters, 2 * 8 * (32 + 32 + 32 + 16)); /* ranks 4 + 4 */
+    found = ask(m, graft_adapter_find(m, "both"), 16);
+    assert_true(same(want, found));
+    refused(graft_combine(both, NULL, 2, in_dir("both"), NULL, NULL, &err), GRAFT_EARG, "both");
+    opts.how = "sum";
+    refused(graft_combine(both, NULL, 2, in_dir("x"), &opts, NULL, &err), GRAFT_EARG, "\"sum\"");
+    opts.how = "ties";
+    refused(graft_combine(both, NULL, 2, in_dir("x"), &opts, NULL, &err), GRAFT_EARG, "density");
+    opts.density = 0.5;
+    opts.rank = 4;
+    opts.force = true;
+    ok(graft_combine(both, NULL, 2, in_dir("both"), &opts, &lost, &err));
+    assert_true(lost > 0 && lost < 1);
+    graft_answer_free(want);
+    graft_answer_free(found);
+    graft_model_free(m);
+}
+
 static void keep_note(void *user, const char *msg)
 {
     snprintf(user, 512, "%s", msg);
@@ -671,6 +704,7 @@ int main(void)
         cmocka_unit_test(a_trained_adapter_can_be_loaded_and_lowers_the_loss),
         cmocka_unit_test(the_flag_ends_a_run_after_saving),
         cmocka_unit_test(merged_it_answers_as_the_adapter_does),
+        cmocka_unit_test(combined_adapters_are_one),
         cmocka_unit_test(a_note_tells_of_weights_the_adapter_was_not_trained_over),
     };
 

@@ -1,0 +1,100 @@
+/* The public interface: what makes files of files. */
+#include <string.h>
+
+#include "train/api.h"
+#include "train/combine.h"
+#include "train/merge.h"
+
+static enum graft_status merge_options(const struct graft_merge_opts *o, struct merge_opts *m,
+                                       struct graft_err *err)
+{
+    static const char *const onto[] = { "auto", "original", "quantized" };
+    static const enum qtype dtypes[] = { QT_F32, QT_BF16, QT_F16 };
+    int which = 0;
+
+    while (o->onto && which < 3 && strcmp(o->onto, onto[which]) != 0)
+        which++;
+    if (which == 3)
+        return graft_fail(err, GRAFT_EARG, "onto: found \"%s\", wanted auto, original or quantized",
+                          o->onto);
+    m->onto = (enum merge_onto)which;
+    m->force = o->force;
+    m->dtype = QT_COUNT;
+    if (!o->dtype || !strcmp(o->dtype, "auto"))
+        return GRAFT_OK;
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(o->dtype, qtypes[dtypes[i]].name))
+            m->dtype = dtypes[i];
+    if (m->dtype == QT_COUNT)
+        return graft_fail(err, GRAFT_EARG, "dtype: found \"%s\", wanted auto, f32, bf16 or f16",
+                          o->dtype);
+    return GRAFT_OK;
+}
+
+enum graft_status graft_merge(const char *base, const char *adapter, const char *output,
+                              const struct graft_merge_opts *opts, struct graft_err *err)
+{
+    static const struct graft_merge_opts defaults = GRAFT_MERGE_DEFAULTS;
+    struct merge_opts m = { .base = base, .adapter = adapter, .output = output };
+    struct merge_report report;
+
+    GRAFT_TRY(merge_options(opts ? opts : &defaults, &m, err));
+    return merge_run(&m, &report, err);
+}
+
+static enum graft_status combine_options(const struct graft_combine_opts *o, struct combine_opts *c,
+                                         struct graft_err *err)
+{
+    const char *how = o->how ? o->how : "linear", *sign = o->sign ? o->sign : "total";
+    int i = 0;
+
+    while (combine_names[i] && strcmp(how, combine_names[i]) != 0)
+        i++;
+    if (!combine_names[i])
+        return graft_fail(err, GRAFT_EARG, "how: found \"%s\", wanted one of linear ... %s", how,
+                          combine_names[COMBINE_COUNT - 1]);
+    c->sign_by_count = !strcmp(sign, "frequency");
+    if (!c->sign_by_count && strcmp(sign, "total") != 0)
+        return graft_fail(err, GRAFT_EARG, "sign: found \"%s\", wanted total or frequency", sign);
+    c->how = (enum combine_how)i;
+    c->rank = o->rank;
+    c->density = o->density;
+    c->seed = o->seed;
+    return o->rank < 0 || o->rank > 65536
+               ? graft_fail(err, GRAFT_EARG, "rank is %lld, wanted 1 to 65536, or 0",
+                            (long long)o->rank)
+               : GRAFT_OK;
+}
+
+enum graft_status graft_combine(const char *const *adapters, const double *weights, int count,
+                                const char *output, const struct graft_combine_opts *opts,
+                                double *lost, struct graft_err *err)
+{
+    static const struct graft_combine_opts defaults = GRAFT_COMBINE_DEFAULTS;
+    const struct graft_combine_opts *o = opts ? opts : &defaults;
+    struct combine_run_opts c = { .base = o->base,
+                                  .adapter = adapters,
+                                  .weight = weights,
+                                  .adapters = count,
+                                  .output = output,
+                                  .force = o->force };
+    struct combine_report report;
+
+    GRAFT_TRY(combine_options(o, &c.how, err));
+    GRAFT_TRY(combine_run(&c, &report, err));
+    if (lost)
+        *lost = report.lost;
+    return GRAFT_OK;
+}
+
+enum graft_status graft_quantize(const char *base, const char *output,
+                                 const struct graft_quantize_opts *opts, struct graft_err *err)
+{
+    static const struct graft_quantize_opts defaults = GRAFT_QUANTIZE_DEFAULTS;
+    const struct graft_quantize_opts *o = opts ? opts : &defaults;
+    struct quantize_report report;
+    struct quant_config quant;
+
+    GRAFT_TRY(quant_config_parse(o->quant ? o->quant : "auto", &quant, err));
+    return quantize_run(base, &quant, output, o->force, &report, err);
+}
