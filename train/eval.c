@@ -8,6 +8,7 @@ struct evaluator {
     int32_t *target, *pos, *id;
     int64_t *start, *which;
     float *nll;
+    const volatile sig_atomic_t *stop; /* NULL: nothing stops it */
     struct arena mem;
 };
 
@@ -47,6 +48,11 @@ void evaluator_free(struct evaluator *e)
     mem_free(e);
 }
 
+void evaluator_stop_at(struct evaluator *e, const volatile sig_atomic_t *stop)
+{
+    e->stop = stop;
+}
+
 static void put_record(struct evaluator *e, const struct dataset *d, int64_t i,
                        struct graph_input *in)
 {
@@ -70,6 +76,8 @@ static enum graft_status run_pass(struct net *n, struct evaluator *e, const stru
 {
     if (in->n == 0)
         return GRAFT_OK;
+    if (e->stop && *e->stop)
+        return graft_fail(err, GRAFT_ESTOPPED, "the evaluation was stopped");
     graph_forward(n->g, in);
     for (int64_t s = 0; s < in->segments; s++) {
         const struct record *r = &d->record[e->which[s]];

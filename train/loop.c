@@ -230,7 +230,13 @@ static enum graft_status evaluate(struct loop *l, struct graft_err *err)
     bool best;
     enum graft_status st;
 
-    GRAFT_TRY(eval_records(&r->net, r->evaluator, &r->data.valid, NULL, NULL, &v, err));
+    st = eval_records(&r->net, r->evaluator, &r->data.valid, NULL, NULL, &v, err);
+    if (st == GRAFT_ESTOPPED) { /* the adapter is worth more than its loss: on to saving it */
+        graft_note("stopped in the evaluation after step %lld, which has no validation loss",
+                   (long long)l->result.steps);
+        return GRAFT_OK;
+    }
+    GRAFT_TRY(st);
     loss = v.nll / (double)v.tokens;
     best = l->result.best_step == 0 || loss < l->result.best_loss;
     l->result.valid_loss = loss;
@@ -432,6 +438,8 @@ enum graft_status train_run(const struct run_config *config, bool force,
                 : graft_fail_nomem(err, "adapter", (size_t)r.adapter->param_elems * 4);
     if (!st)
         st = write_config(&l, err);
+    if (r.evaluator && hooks)
+        evaluator_stop_at(r.evaluator, hooks->stop);
     if (!st)
         st = write_held(&l, err);
     if (!st)

@@ -57,6 +57,20 @@ if [ -r /proc/self/environ ]; then
     export OMP_WAIT_POLICY
 fi
 
+# a long evaluation does not keep the adapter waiting; all steps are done, so the run is finished
+records 12000 >many.jsonl
+rm -rf running
+env --default-signal=INT "$graft" train c.yaml -s train.steps=2 -s data.valid=many.jsonl -o running >out 2>err </dev/null &
+pid=$!
+for _ in $(seq 400); do
+    grep -q '"step": 2' running/metrics.jsonl 2>/dev/null && break
+    sleep 0.02
+done
+kill -INT "$pid"
+ends 0 'note: stopped in the evaluation after step 2'
+check "and saves the adapter" test -e running/adapter_model.safetensors
+check "without a validation loss" test -z "$(grep valid_loss running/metrics.jsonl)"
+
 # twice: at once, and what is there stays usable
 rm -rf running
 start -o running
