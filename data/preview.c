@@ -38,12 +38,13 @@ static bool is_stop(int32_t id, const int32_t *stop, int stops)
 bool preview_end_trained(const struct dataset *d, const struct record *r, const int32_t *stop,
                          int stops)
 {
-    int64_t learnt = r->length - 1, end = r->length - 1;
+    int64_t learnt = r->length - 1, end;
 
     while (learnt > 0 && dataset_label(d, r, learnt) == NO_LABEL)
         learnt--;
     if (learnt > 0 && is_stop(dataset_label(d, r, learnt), stop, stops))
         return true;
+    end = r->length - 1;
     while (end > 0 && !is_stop(dataset_id(d, r, end), stop, stops))
         end--;
     return end > 0 && dataset_label(d, r, end) != NO_LABEL;

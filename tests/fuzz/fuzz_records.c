@@ -29,6 +29,25 @@ static struct tokenizer *small_tokenizer(void)
     return tokenizer_from_json("small", json, sizeof json - 1, &t, NULL) ? NULL : t;
 }
 
+/* A template that looks at everything a record can bring. */
+static struct chat *small_chat(const struct tokenizer *t)
+{
+    static const char source[] =
+        "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}{{ documents }}{{ mode }}"
+        "{% for m in messages %}{{ m.role }}{{ m.reasoning_content }}{% if m.content is string %}"
+        "{{ m.content | trim }}{% else %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endif "
+        "%}"
+        "{% for c in m.tool_calls %}{{ c }}{% endfor %}<eos>{% endfor %}";
+    json_t *templates = json_pack("{s:s}", "default", source);
+    const struct chat_parts p = { "fuzz", templates, NULL, t };
+    struct chat *c = NULL;
+
+    if (chat_new(&p, &c, NULL))
+        abort();
+    json_decref(templates);
+    return c;
+}
+
 /* All batches of an epoch; what they hold must lie within the vocabulary. */
 static void walk(const struct dataset *d, unsigned flags)
 {
@@ -58,19 +77,24 @@ static void walk(const struct dataset *d, unsigned flags)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct tokenizer *tokenizer;
+    static struct chat *chat;
     const unsigned flags = size ? data[0] : 0;
+
+    tokenizer = tokenizer ? tokenizer : small_tokenizer();
+    chat = chat ? chat : small_chat(tokenizer);
     const struct dataset_opts o = { .format = (enum record_format)(flags % RECORD_FORMAT_COUNT),
                                     .mask_prompt = flags & 1,
                                     .max_length = 16,
                                     .vocab_rows = 64,
-                                    .tokenizer = tokenizer ? tokenizer : small_tokenizer() };
+                                    .train_on_last = flags & 2,
+                                    .tokenizer = tokenizer,
+                                    .chat = chat };
     struct dataset d = { .count = 0 };
     struct graft_err err = { GRAFT_OK, "" };
     const char *file;
     char path[64];
     const int fd = memfd_create("records", MFD_CLOEXEC);
 
-    tokenizer = (struct tokenizer *)(uintptr_t)o.tokenizer;
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     file = path;
     if (fd < 0 || !tokenizer || (size > 1 && write(fd, data + 1, size - 1) != (ssize_t)size - 1))
