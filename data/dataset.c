@@ -124,12 +124,13 @@ static int64_t entries_of(const struct record *r)
 /* Each record follows the one before, in a file that is there. */
 static bool rows_fit(const struct dataset *d, const struct dataset_opts *o)
 {
-    int64_t first = 0, line = 0;
+    int64_t first = 0, line = 0, touched = 0;
     int32_t file = 0;
 
     for (int64_t i = 0; i < d->count; i++) {
         const struct record *r = &d->record[i];
 
+        dataset_touch_table(d, &touched, i);
         if (r->file != file)
             line = 0;
         if (r->first != first || r->length < 0 || r->targets < 0 || r->targets > r->length ||
@@ -165,18 +166,20 @@ static bool all_tokens_fit(const struct dataset *d, const struct dataset_opts *o
 {
     const int64_t rows =
         o->vocab_rows > 0 && o->vocab_rows < INT32_MAX ? o->vocab_rows : (int64_t)INT32_MAX + 1;
-    enum { CHUNK = 1 << 16 };
+    enum { CHUNK = 1 << 20 }; /* entries that are in memory together, one record more or less */
     int64_t touched = 0;
     bool good = true;
 
-    for (int64_t i = 0; i < d->count && good; i += CHUNK) {
-        const int64_t end = d->count - i < CHUNK ? d->count : i + CHUNK;
+    for (int64_t i = 0, end; i < d->count && good; i = end) {
+        for (end = i + 1; end < d->count && d->record[end].first - d->record[i].first < CHUNK;)
+            end++;
 
 #pragma omp parallel for schedule(dynamic, 256) reduction(&& : good)
         for (int64_t k = i; k < end; k++)
             good = good && tokens_fit(d, &d->record[k], rows);
         dataset_touch(d, &touched,
-                      (size_t)(d->record[end - 1].first - d->record[i].first) * sizeof *d->token);
+                      (size_t)(d->record[end - 1].first - d->record[i].first) * sizeof *d->token +
+                          (size_t)(end - i) * sizeof *d->record);
     }
     return good;
 }
@@ -234,16 +237,18 @@ static enum graft_status find_percentiles(const struct dataset *d, const bool *i
                                           struct dataset_stats *s, struct graft_err *err)
 {
     const int64_t kept = s->records - s->dropped;
-    int64_t *have, below = 0;
+    int64_t *have, below = 0, touched = 0;
 
     if (kept == 0)
         return GRAFT_OK;
     have = mem_array((size_t)s->longest + 1, sizeof *have);
     if (!have)
         return graft_fail_nomem(err, "the lengths of the records", (size_t)s->longest * 8);
-    for (int64_t i = 0; i < d->count; i++)
+    for (int64_t i = 0; i < d->count; i++) {
+        dataset_touch_table(d, &touched, i);
         if (!in || in[i] == want)
             have[d->record[i].length]++;
+    }
     for (int64_t n = 1; n <= s->longest && s->p95 == 0; n++) {
         below += have[n];
         if (s->p50 == 0 && 2 * below >= kept)
@@ -259,10 +264,12 @@ enum graft_status dataset_count(const struct dataset *d, const bool *in, bool wa
                                 struct dataset_stats *out, struct graft_err *err)
 {
     struct dataset_stats s = { .records = 0 };
+    int64_t touched = 0;
 
     for (int64_t i = 0; i < d->count; i++) {
         const struct record *r = &d->record[i];
 
+        dataset_touch_table(d, &touched, i);
         if (in && in[i] != want)
             continue;
         s.records++;

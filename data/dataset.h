@@ -158,6 +158,14 @@ void dataset_release(struct dataset *d);
  * leave memory when DATASET_RESIDENT bytes may have come in. `*touched` starts at 0. */
 enum { DATASET_RESIDENT = 64 << 20 };
 void dataset_touch(const struct dataset *d, int64_t *touched, size_t bytes);
+/* The same for whoever goes through the table of records, at record i. */
+static inline void dataset_touch_table(const struct dataset *d, int64_t *touched, int64_t i)
+{
+    enum { CHUNK = 1 << 14 };
+
+    if (i % CHUNK == 0)
+        dataset_touch(d, touched, CHUNK * sizeof(struct record));
+}
 /* What of it memory must hold: all, or of a mapped one a part. */
 size_t dataset_bytes(const struct dataset *d);
 

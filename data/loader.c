@@ -116,6 +116,7 @@ static void find_sources(struct loader *l)
     for (int64_t i = 0; i < l->data->count; i++) {
         struct source *s = &l->source[l->data->record[i].file];
 
+        dataset_touch_table(l->data, &l->touched, i);
         if (s->end == 0)
             s->first = i;
         s->end = i + 1;
@@ -168,35 +169,36 @@ static enum graft_status make_sources(struct loader *l, struct graft_err *err)
 
 /* The records of one file: each as often as the weight's whole part says, then those whose turn it
  * is. `k`: entries of `draw` that are there. */
-static int64_t draw_from(const struct loader *l, const struct source *s, int64_t epoch,
-                         uint32_t *draw, int64_t k)
+static int64_t draw_from(struct loader *l, const struct source *s, int64_t epoch, uint32_t *draw,
+                         int64_t k)
 {
     const uint64_t begin = s->part ? (uint64_t)epoch * (uint64_t)s->part % (uint64_t)s->kept : 0;
     int64_t j = 0;
 
     for (int64_t times = 0; times < s->whole; times++)
-        for (int64_t i = s->first; i < s->end; i++)
+        for (int64_t i = s->first; i < s->end; i++) {
+            dataset_touch_table(l->data, &l->touched, i);
             if (can_draw(l, i))
                 draw[k++] = (uint32_t)i;
-    for (int64_t i = s->first; i < s->end && s->part; i++)
+        }
+    for (int64_t i = s->first; i < s->end && s->part; i++) {
+        dataset_touch_table(l->data, &l->touched, i);
         if (can_draw(l, i)) {
             const uint64_t turn = s->rank[j++] + (uint64_t)s->kept - begin;
 
             if ((int64_t)(turn % (uint64_t)s->kept) < s->part)
                 draw[k++] = (uint32_t)i;
         }
+    }
     return k;
 }
 
 static void fill_draws(struct loader *l, int64_t epoch, uint32_t *draw)
 {
-    int64_t k = 0, touched = 0;
+    int64_t k = 0;
 
-    for (int f = 0; f < l->data->files; f++) {
+    for (int f = 0; f < l->data->files; f++)
         k = draw_from(l, &l->source[f], epoch, draw, k);
-        dataset_touch(l->data, &touched,
-                      (size_t)(l->source[f].end - l->source[f].first) * sizeof(struct record));
-    }
 }
 
 /* ---- rows ---- */
@@ -377,9 +379,11 @@ static enum graft_status bound_of_any(struct loader *l, struct graft_err *err)
     if (!have)
         return graft_fail_nomem(err, "the order of the records", (size_t)longest * sizeof *have);
     for (int f = 0; f < l->data->files; f++)
-        for (int64_t i = l->source[f].first; i < l->source[f].end; i++)
+        for (int64_t i = l->source[f].first; i < l->source[f].end; i++) {
+            dataset_touch_table(l->data, &l->touched, i);
             if (can_draw(l, i))
                 have[l->data->record[i].length] += l->source[f].whole + (l->source[f].part > 0);
+        }
     for (int64_t n = longest; n > 0 && records > 0 && tokens < room; n--) { /* the longest */
         const int64_t k = have[n] < records ? have[n] : records;
 

@@ -159,7 +159,7 @@ static enum graft_status read_structure(struct reader *r, const char *key, size_
 /* Are the bytes what their checksums, from sums[0] on, say? */
 static bool verify(const void *bytes, uint64_t len, const void *sums)
 {
-    enum { AT_ONCE = 32 }; /* blocks that are in memory together */
+    enum { AT_ONCE = 16 }; /* blocks that are in memory together */
     const int64_t blocks = (int64_t)sum_count(len);
     bool good = true;
 
@@ -175,8 +175,10 @@ static bool verify(const void *bytes, uint64_t len, const void *sums)
             good = good && block_sum((const char *)bytes + at,
                                      left < SUM_BLOCK ? (size_t)left : SUM_BLOCK) == want;
         }
-        if (end < blocks) /* the last ones stay: a small file is wanted at once */
-            file_forget((const char *)bytes + i * SUM_BLOCK, AT_ONCE * (size_t)SUM_BLOCK);
+        if (blocks > AT_ONCE) /* a small file is wanted at once */
+            file_forget((const char *)bytes + i * SUM_BLOCK,
+                        (size_t)(end < blocks ? AT_ONCE * (uint64_t)SUM_BLOCK
+                                              : len - (uint64_t)i * SUM_BLOCK));
     }
     return good;
 }

@@ -196,6 +196,7 @@ enum graft_status file_stamp_get(const char *path, struct file_stamp *out, struc
 {
     struct stat s;
 
+    *out = (struct file_stamp){ 0 };
     if (stat(path, &s) != 0)
         return graft_fail(err, GRAFT_EIO, "%s: %s", path, strerror(errno));
     *out = (struct file_stamp){ s.st_size, time_ns(s.st_mtim), time_ns(s.st_ctim),
@@ -288,7 +289,7 @@ enum graft_status cache_hash(const struct cache_dir *d, const char *path, char h
                              struct file_stamp *stamp, struct graft_err *err)
 {
     struct strbuf file = STRBUF_INIT;
-    struct file_stamp after;
+    struct file_stamp after = { 0 };
     struct timespec now;
     enum graft_status st = file_stamp_get(path, stamp, err);
 
