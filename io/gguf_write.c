@@ -171,7 +171,7 @@ static enum graft_status make_header(const struct writing *w, const struct gguf_
         const struct gguf_entry *e = &w->entry[i];
         const uint32_t ndim = (uint32_t)e->ndim;
         uint32_t type;
-        uint64_t bytes;
+        uint64_t bytes = 0;
 
         GRAFT_TRY(entry_bytes(w, e, &bytes));
         type = (uint32_t)gguf_type_id(e->type);
@@ -207,7 +207,7 @@ static enum graft_status write_data(const struct writing *w, gguf_fill *fill, vo
     /* a full disk shows at commit; what is left to compute would be for nothing */
     for (int64_t i = 0; i < w->count && !out_file_failed(f); i++) {
         const uint64_t before = out_file_bytes(f);
-        uint64_t bytes;
+        uint64_t bytes = 0;
 
         GRAFT_TRY(entry_bytes(w, &w->entry[i], &bytes));
         GRAFT_TRY(fill(user, &w->entry[i], f, w->err));
