@@ -206,7 +206,7 @@ static enum graft_status read_prompt(struct job *j, const json_t *rec, struct pe
     GRAFT_TRY(text ? encode_prompt(j, p->task, json_string_value(text), json_string_length(text),
                                    &p->id, err)
                    : read_ids(ids, &p->id, err));
-    GRAFT_TRY(generator_check(j->g, p->id.id, p->id.count, err));
+    GRAFT_TRY(generator_check(j->g, p->task, p->id.id, p->id.count, err));
     p->tag = json_incref(json_object_get(rec, "id"));
     return GRAFT_OK;
 }

@@ -100,7 +100,7 @@ struct batch {
     int64_t n;             /* tokens */
     const int32_t *id;     /* n */
     const int32_t *target; /* n: the id that position t must predict, or -1 */
-    const int32_t *pos;    /* n: from 0 in each record */
+    const int32_t *pos;    /* n: from first_position in each record */
     int64_t segments;
     const int64_t *start; /* segments + 1: record s is [start[s], start[s + 1]) */
     const int64_t *which; /* segments: index into dataset.record */
@@ -113,6 +113,9 @@ struct loader_opts {
     int64_t row_length; /* packing: tokens a row holds at most (max_length) */
     bool shuffle;
     uint64_t seed;
+    /* the ids -1 .. -virtual_front stand before every record, whose rows hold them beside
+     * row_length; positions begin at first_position */
+    int64_t virtual_front, first_position;
 };
 
 struct loader;

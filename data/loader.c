@@ -101,7 +101,7 @@ static enum graft_status make_units(struct loader *l, const int64_t *kept, int64
         l->unit_start[u] += l->unit_start[u - 1];
     for (int64_t k = 0; k < n; k++) { /* start[u + 1] runs from the start of u to its end */
         l->unit_record[l->unit_start[row[k] + 1]++] = kept[k];
-        l->unit_tokens[row[k]] += l->data->record[kept[k]].length;
+        l->unit_tokens[row[k]] += l->data->record[kept[k]].length + l->opts.virtual_front;
     }
     for (int64_t u = 0; u < l->units; u++)
         l->order[u] = u;
@@ -260,19 +260,26 @@ double loader_fill(const struct loader *l)
 
 /* ---- a batch ---- */
 
-/* Append record `index` to the batch; label[t + 1] is what position t must predict. */
+/* Append record `index` to the batch, behind its virtual tokens; label[t + 1] is what position t
+ * must predict. The last virtual token predicts nothing: a record's first token is no target. */
 static void add_record(struct loader *l, int64_t index, struct batch *b)
 {
     const struct record *r = &l->data->record[index];
     const int32_t *label = l->data->label + r->first;
+    const int64_t front = l->opts.virtual_front, n = front + r->length;
+    int32_t *id = l->id + b->n, *pos = l->pos + b->n, *target = l->target + b->n;
 
-    memcpy(l->id + b->n, l->data->id + r->first, (size_t)r->length * sizeof *l->id);
-    for (int64_t t = 0; t < r->length; t++) {
-        l->pos[b->n + t] = (int32_t)t;
-        l->target[b->n + t] = t + 1 < r->length && label[t + 1] >= 0 ? label[t + 1] : -1;
+    for (int64_t t = 0; t < n; t++)
+        pos[t] = (int32_t)(l->opts.first_position + t);
+    for (int64_t t = 0; t < front; t++) {
+        id[t] = (int32_t)(-1 - t);
+        target[t] = -1;
     }
+    memcpy(id + front, l->data->id + r->first, (size_t)r->length * sizeof *id);
+    for (int64_t t = 0; t < r->length; t++)
+        target[front + t] = t + 1 < r->length && label[t + 1] >= 0 ? label[t + 1] : -1;
     l->which[b->segments++] = index;
-    b->n += r->length;
+    b->n += n;
     b->targets += r->targets;
     l->start[b->segments] = b->n;
 }

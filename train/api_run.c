@@ -21,12 +21,17 @@ static enum graft_status load_records(const struct graft_model *m, int task, con
         .tokenizer = text->tokenizer,
         .eos = text->eos,
     };
+    enum graft_status st = GRAFT_OK;
 
     GRAFT_TRY(record_format_parse(o->format ? o->format : "auto", &how.format, err));
     GRAFT_TRY(dataset_load(&data, 1, &how, out, err));
-    if (out->stats.targets)
+    if (task != TASK_BASE)
+        st = dataset_add_virtual(out, 0, &m->session.tasks.task[task].virt, c->max_positions, err);
+    if (!st && out->stats.targets)
         return GRAFT_OK;
     dataset_release(out);
+    if (st)
+        return st;
     return graft_fail(err, GRAFT_EFORMAT, "%s: no record has a token to measure", data);
 }
 

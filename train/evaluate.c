@@ -54,6 +54,8 @@ static enum graft_status load_data(struct evaluation *e, struct graft_err *err)
         st = tasks_find(t, e->opts->task, &tasks.other, err);
     if (!st)
         st = dataset_load(&e->opts->data, 1, &opts, &e->data, err);
+    for (int i = 0; i < t->count && !st; i++)
+        st = dataset_add_virtual(&e->data, i, &t->task[i].virt, c->max_positions, err);
     mem_free(names);
     if (!st && e->data.stats.targets == 0)
         st = graft_fail(err, GRAFT_EFORMAT, "%s: no record has a token to measure", e->opts->data);
@@ -66,7 +68,7 @@ enum graft_status evaluate_records(const struct model *m, struct adapter *a,
                                    struct graft_err *err)
 {
     const struct net_opts opts = {
-        .max_tokens = eval_pass_tokens(d),
+        .max_tokens = eval_pass_tokens(d, a ? a->virtual_tokens : 0),
         .max_segments = 256,
         .act = compute == COMPUTE_BF16 ? DT_BF16 : DT_F32,
         .mode = NET_LOSS,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "train/facts.h"
+#include "train/virtual.h"
 
 /* The share of the memory that is free now which a plan may take when the config sets no budget. */
 static const double AUTO_SHARE = 0.8;
@@ -12,6 +13,7 @@ static enum graft_status load_data(struct run *r, struct graft_err *err)
 {
     const struct data_config *d = &r->config->data;
     const struct model_config *m = &r->base.ck.config;
+    struct virtual_tokens virt;
     struct dataset_opts opts = {
         .format = d->format,
         .file_format = d->train_format,
@@ -25,7 +27,7 @@ static enum graft_status load_data(struct run *r, struct graft_err *err)
         .chat_problem = r->base.text.chat_problem,
         .train_on_last = d->train_on_last,
     };
-    const struct loader_opts how = {
+    struct loader_opts how = {
         .batch_size = r->config->train.batch_size,
         .packing = d->packing,
         .row_length = d->max_length,
@@ -33,11 +35,16 @@ static enum graft_status load_data(struct run *r, struct graft_err *err)
         .seed = (uint64_t)r->config->train.seed,
     };
 
+    GRAFT_TRY(virtual_of(&r->config->adapter, r->base.text.tokenizer, &virt, err));
+    how.virtual_front = virt.front;
+    how.first_position = virt.before;
     GRAFT_TRY(dataset_load((const char *const *)d->train, d->train_count, &opts, &r->train, err));
+    GRAFT_TRY(dataset_add_virtual(&r->train, 0, &virt, m->max_positions, err));
     opts.file_format = NULL;
     if (d->valid) {
         GRAFT_TRY(dataset_load(&d->valid, 1, &opts, &r->valid, err));
         r->has_valid = true;
+        GRAFT_TRY(dataset_add_virtual(&r->valid, 0, &virt, m->max_positions, err));
     }
     if (r->train.stats.targets == 0)
         return graft_fail(err, GRAFT_EFORMAT, "%s: no record has a token to learn from",
@@ -85,15 +92,33 @@ static enum graft_status load_start(struct run *r, const struct adapter_config *
     return adapter_load_values(r->adapter, c->init_from, err);
 }
 
+static enum graft_status start_values(struct run *r, struct graft_err *err)
+{
+    struct adapter *a = r->adapter;
+    struct id_list text = { NULL, 0, 0 };
+    enum graft_status st = virtual_text(&a->config, &r->base.text, &text, err);
+
+    a->text_id = text.id;
+    a->text_count = text.count;
+    if (!st)
+        st = adapter_init(a, (uint64_t)r->config->train.seed, err);
+    a->text_id = NULL;
+    a->text_count = 0;
+    id_list_release(&text);
+    return st;
+}
+
 static enum graft_status make_adapter(struct run *r, struct graft_err *err)
 {
     struct adapter_config c = r->config->adapter;
 
     c.base_model_name_or_path = name_of_base(r);
+    if (c.prompt.init == PROMPT_TEXT && !c.prompt.tokenizer) /* PEFT wants one named */
+        c.prompt.tokenizer = c.base_model_name_or_path;
     GRAFT_TRY(adapter_new(&c, &r->base.model->slots, true, &r->adapter, err));
     if (c.init_from)
         return load_start(r, &c, err);
-    return adapter_init(r->adapter, (uint64_t)r->config->train.seed, err);
+    return start_values(r, err);
 }
 
 static void count_steps(struct run *r)
@@ -112,8 +137,8 @@ static void count_steps(struct run *r)
     };
     r->max_tokens = loader_max_tokens(r->loader);
     r->max_segments = loader_max_segments(r->loader);
-    if (r->has_valid && r->valid.stats.longest > r->max_tokens)
-        r->max_tokens = r->valid.stats.longest;
+    if (r->has_valid && r->valid.stats.longest + r->adapter->virtual_tokens > r->max_tokens)
+        r->max_tokens = r->valid.stats.longest + r->adapter->virtual_tokens;
 }
 
 static struct optim_opts optim_of(const struct run_config *c)

@@ -6,13 +6,15 @@
 
 #include "train/base.h"
 #include "train/facts.h"
+#include "train/virtual.h"
 
 struct task {
     const char *name, *dir; /* NULL: an empty place, which the next tasks_add takes */
     struct adapter_config config;
     struct facts facts;
-    struct adapter *adapter; /* NULL until tasks_load */
-    const struct text *text; /* borrowed: the words of its folder; NULL: those of the base */
+    struct adapter *adapter;    /* NULL until tasks_load */
+    struct virtual_tokens virt; /* of its records; set by the session */
+    const struct text *text;    /* borrowed: the words of its folder; NULL: those of the base */
     struct arena mem;
 };
 struct task_list {

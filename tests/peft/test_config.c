@@ -162,22 +162,29 @@ static void layers_are_one_or_several(void **state)
             "target_modules, which may name the layers itself");
 }
 
+/* The ends of messages that list the methods. */
+#define NAMES "lora, prompt, prefix, ptuning, houlsby, pfeiffer or parallel"
+#define TYPES                                                                                      \
+    "LORA, PROMPT_TUNING, PREFIX_TUNING, P_TUNING, PLACED_P_TUNING, HOULSBY, PFEIFFER or PARALLEL"
+
 static void methods_are_named_by_either_key(void **state)
 {
     (void)state;
-    refuses("{}", "c.yaml:7: adapter.method: missing, want lora");
-    refuses("{'method': 'dora'}", "c.yaml:7: adapter.method: \"dora\" is not supported in this "
-                                  "version; want lora");
-    refuses("{'peft_type': 'IA3'}", "c.yaml:7: adapter.peft_type: \"IA3\" is not supported in this "
-                                    "version; want LORA");
+    refuses("{}", "c.yaml:7: adapter.method: missing, want " NAMES);
+    refuses("{'method': 'dora'}",
+            "c.yaml:7: adapter.method: \"dora\" is not supported in this version; want " NAMES);
+    refuses("{'peft_type': 'IA3'}",
+            "c.yaml:7: adapter.peft_type: \"IA3\" is not supported in this version; want " TYPES);
     refuses("{'peft_type': 'LORA', 'use_dora': true}",
             "c.yaml:7: adapter.use_dora: true is the method dora, which is not supported in this "
             "version");
     refuses("{'method': 'loraa'}",
             "c.yaml:7: adapter.method: found \"loraa\", did you mean \"lora\"?");
     refuses("{'peft_type': 'VERA'}",
-            "c.yaml:7: adapter.peft_type: \"VERA\" is not supported in this version; want "
-            "LORA");
+            "c.yaml:7: adapter.peft_type: \"VERA\" is not supported in this version; want " TYPES);
+    refuses("{'method': 'prompt', 'peft_type': 'P_TUNING', 'num_virtual_tokens': 2}",
+            "c.yaml:7: adapter.method: \"prompt\", but peft_type says \"P_TUNING\"");
+    takes("{'method': 'ptuning', 'peft_type': 'P_TUNING', 'num_virtual_tokens': 2}");
 }
 
 static void keys_without_effect_pass_only_at_their_no_op_value(void **state)
@@ -196,7 +203,10 @@ static void keys_without_effect_pass_only_at_their_no_op_value(void **state)
         "null is");
     refuses("{'method': 'lora', 'num_virtual_tokens': 8}",
             "c.yaml:7: adapter.num_virtual_tokens: lora has no use for it, it belongs to prompt, "
-            "ptuning and prefix");
+            "ptuning, prefix");
+    refuses("{'method': 'lora', 'dropout': 0.1}",
+            "c.yaml:7: unknown key \"adapter.dropout\": it is called \"adapter.lora_dropout\" "
+            "here");
     refuses(
         "{'method': 'lora', 'init_lora_weights': 'pissa_niter_4'}",
         "c.yaml:7: adapter.init_lora_weights: \"pissa_niter_4\" is not supported in this version, "
