@@ -8,6 +8,7 @@
 #include "models/checkpoint.h"
 #include "train/config.h"
 #include "train/text.h"
+#include "train/virtual.h"
 
 struct options {
     struct common common;
@@ -183,6 +184,7 @@ static enum graft_status load(const struct options *o, const struct run_config *
 {
     struct checkpoint ck = { 0 };
     const struct data_config *d = &c->data;
+    struct virtual_tokens virt;
     struct dataset_opts opts = {
         .format = d->format,
         .file_format = d->train_format,
@@ -201,8 +203,10 @@ static enum graft_status load(const struct options *o, const struct run_config *
     opts.max_positions = ck.config.max_positions;
     opts.vocab_rows = ck.config.vocab;
     checkpoint_release(&ck);
-    return dataset_load((const char *const *)d->train, o->line ? 1 : d->train_count, &opts, out,
-                        err);
+    GRAFT_TRY(virtual_of(&c->adapter, text->tokenizer, &virt, err));
+    GRAFT_TRY(
+        dataset_load((const char *const *)d->train, o->line ? 1 : d->train_count, &opts, out, err));
+    return dataset_add_virtual(out, 0, &virt, opts.max_positions, err);
 }
 
 static enum graft_status show_all(const struct options *o, const struct run_config *c,
