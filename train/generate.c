@@ -378,7 +378,9 @@ static enum graft_status run_group(struct generator *g, struct sequence *seq, in
 /* What the task's adapter puts before a prompt, or in it. */
 static struct virtual_tokens virtual_tokens(const struct generator *g, int task)
 {
-    return task == TASK_BASE ? (struct virtual_tokens){ 0 } : g->tasks->task[task].virt;
+    const struct virtual_tokens none = { 0 };
+
+    return task == TASK_BASE ? none : g->tasks->task[task].virt;
 }
 
 enum graft_status generator_check(const struct generator *g, int task, const int32_t *id, int64_t n,
