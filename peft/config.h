@@ -37,6 +37,13 @@ enum lora_init {
     LORA_INIT_ORTHOGONAL /* only read from files: the values are there already */
 };
 
+/* What of RoSA trains when. */
+enum rosa_schedule {
+    ROSA_BOTH,    /* the low rank alone for `warmup` steps, then both: wl64; df: no warm-up */
+    ROSA_SPARSE,  /* spa_only */
+    ROSA_LOW_RANK /* lora_only */
+};
+
 /* Strings and arrays live in the arena they were parsed into. */
 struct adapter_config {
     const char *method; /* "lora" */
@@ -51,8 +58,19 @@ struct adapter_config {
     const char **layers_pattern;
     int layers_pattern_count;
     enum lora_init init;
-    const char *init_from;                          /* absolute path; NULL: a fresh adapter */
-    bool save_bf16;                                 /* save_dtype: bf16, else f32 */
+    /* rosa, spa */
+    double d; /* share of a weight's values that train */
+    struct pattern_value *density_pattern;
+    int density_pattern_count;
+    int64_t spa_num_grads; /* passes that the places are chosen from */
+    bool mean_squared;     /* of their gradients' squares, else of the gradients */
+    enum rosa_schedule schedule;
+    int64_t warmup;
+    const char *mask_load_path, *mask_save_path; /* absolute; NULL: none */
+    bool terminate_after_mask_generation;
+    double lora_lr_ratio;  /* rate of the low rank over that of the sparse part */
+    const char *init_from; /* absolute path; NULL: a fresh adapter */
+    bool save_bf16;        /* save_dtype: bf16, else f32 */
     const char *base_model_name_or_path, *revision; /* NULL: not known */
 };
 

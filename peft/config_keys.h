@@ -17,6 +17,14 @@ struct adapter_raw {
     const char *base_model_name_or_path, *revision, *task_type;
     bool inference_mode;
     const char *peft_version;
+    double d;
+    const json_t *density_pattern;
+    int64_t spa_num_grads;
+    int grad_acc_mode; /* 0 mean_squared, 1 mean */
+    const char *mask_load_path, *mask_save_path, *schedule;
+    bool terminate_after_mask_generation, spa_store_transpose;
+    int impl, rosa_dtype; /* read and without effect */
+    double lora_lr_ratio;
     const json_t *unused; /* keys that carry no meaning here, or only their no-op value */
 };
 
@@ -27,6 +35,7 @@ extern const struct key_table adapter_file_keys;
 #define LOW_RANK "lora, dora, rosa"
 #define LAYERED  LOW_RANK ", spa"
 #define TARGETED LAYERED ", ia3"
+#define SPARSE   "rosa, spa"
 
 /* What `adapter.method` may say. dora is LORA with use_dora and stands behind lora. */
 struct adapter_kind {

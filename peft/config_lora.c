@@ -54,8 +54,8 @@ enum graft_status config_targets(const struct reading *r, const char *key, const
     return GRAFT_OK;
 }
 
-static enum graft_status read_pattern(const struct reading *r, const char *key, const json_t *map,
-                                      struct pattern_value **out, int *count)
+enum graft_status config_pattern(const struct reading *r, const char *key, const json_t *map,
+                                 struct pattern_value **out, int *count)
 {
     const bool rank = !strcmp(key, "rank_pattern");
     const char *regex;
@@ -173,15 +173,17 @@ const struct config_part layers_part = { LAYERED, layers_read, layers_put };
 static enum graft_status lora_read(const struct reading *r, const struct adapter_raw *raw,
                                    struct adapter_config *c)
 {
+    if (raw->r < 1 && strcmp(c->method, "rosa") != 0)
+        return config_bad(r, "r", "found 0, want 1 or more");
     c->r = raw->r;
     c->lora_alpha = raw->lora_alpha;
     c->lora_dropout = raw->lora_dropout;
     c->use_rslora = raw->use_rslora;
     c->lora_bias = raw->lora_bias;
-    GRAFT_TRY(read_pattern(r, "rank_pattern", raw->rank_pattern, &c->rank_pattern,
-                           &c->rank_pattern_count));
-    GRAFT_TRY(read_pattern(r, "alpha_pattern", raw->alpha_pattern, &c->alpha_pattern,
-                           &c->alpha_pattern_count));
+    GRAFT_TRY(config_pattern(r, "rank_pattern", raw->rank_pattern, &c->rank_pattern,
+                             &c->rank_pattern_count));
+    GRAFT_TRY(config_pattern(r, "alpha_pattern", raw->alpha_pattern, &c->alpha_pattern,
+                             &c->alpha_pattern_count));
     GRAFT_TRY(read_init(r, raw->init_lora_weights, &c->init));
     if (c->lora_dropout >= 1)
         return config_bad(r, "lora_dropout", "found 1, want a number below 1");
@@ -190,7 +192,7 @@ static enum graft_status lora_read(const struct reading *r, const struct adapter
     return GRAFT_OK;
 }
 
-static json_t *pattern(const struct pattern_value *p, int count)
+json_t *config_pattern_map(const struct pattern_value *p, int count)
 {
     json_t *map = json_object();
 
@@ -220,9 +222,12 @@ static void lora_put(json_t *o, const struct adapter_config *c)
     json_object_set_new(o, "lora_alpha", config_number(c->lora_alpha));
     json_object_set_new(o, "lora_dropout", json_real(c->lora_dropout));
     json_object_set_new(o, "use_rslora", json_boolean(c->use_rslora));
-    json_object_set_new(o, "rank_pattern", pattern(c->rank_pattern, c->rank_pattern_count));
-    json_object_set_new(o, "alpha_pattern", pattern(c->alpha_pattern, c->alpha_pattern_count));
-    json_object_set_new(o, "lora_bias", json_boolean(c->lora_bias));
+    json_object_set_new(o, "rank_pattern",
+                        config_pattern_map(c->rank_pattern, c->rank_pattern_count));
+    json_object_set_new(o, "alpha_pattern",
+                        config_pattern_map(c->alpha_pattern, c->alpha_pattern_count));
+    if (strcmp(c->method, "rosa") != 0) /* its config has no such key */
+        json_object_set_new(o, "lora_bias", json_boolean(c->lora_bias));
     json_object_set_new(o, "init_lora_weights", init(c->init));
 }
 

@@ -58,6 +58,8 @@ json_t *adapter_config_json(const struct adapter_config *c)
         return NULL;
     json_object_set_new(o, "method", config_text(c->method));
     put_parts(o, c);
+    if (schema_lists("rosa", c->method))
+        json_object_set_new(o, "lora_lr_ratio", config_number(c->lora_lr_ratio));
     json_object_set_new(o, "init_from", config_text(c->init_from));
     json_object_set_new(o, "save_dtype", json_string(c->save_bf16 ? "bf16" : "f32"));
     return o;

@@ -24,8 +24,8 @@ struct target_matcher {
     bool all_linear;
     pcre2_code **layer; /* one a layers_pattern; or one general rule */
     int layer_count;
-    pcre2_code **rank, **alpha; /* in the order of the config */
-    bool *used;                 /* which names of a target list matched */
+    pcre2_code **rank, **alpha, **density; /* in the order of the config */
+    bool *used;                            /* which names of a target list matched */
     pcre2_match_data *match;
     struct arena mem;
 };
@@ -134,7 +134,6 @@ enum graft_status targets_compile(const struct adapter_config *c, const struct s
                                   struct target_matcher **out, struct graft_err *err)
 {
     struct target_matcher *m = mem_alloc(sizeof *m);
-    enum graft_status st;
 
     if (!m)
         return graft_fail_nomem(err, "target_modules", sizeof *m);
@@ -155,9 +154,10 @@ enum graft_status targets_compile(const struct adapter_config *c, const struct s
         GRAFT_TRY(compile_layers(m, err));
     GRAFT_TRY(
         compile_patterns(m, "rank_pattern", c->rank_pattern, c->rank_pattern_count, &m->rank, err));
-    st = compile_patterns(m, "alpha_pattern", c->alpha_pattern, c->alpha_pattern_count, &m->alpha,
-                          err);
-    return st;
+    GRAFT_TRY(compile_patterns(m, "alpha_pattern", c->alpha_pattern, c->alpha_pattern_count,
+                               &m->alpha, err));
+    return compile_patterns(m, "density_pattern", c->density_pattern, c->density_pattern_count,
+                            &m->density, err);
 }
 
 static bool in_layers(struct target_matcher *m, const char *name)
@@ -229,6 +229,14 @@ double targets_alpha(struct target_matcher *m, const struct slot *s)
     return m->config->lora_alpha;
 }
 
+double targets_density(struct target_matcher *m, const struct slot *s)
+{
+    for (int i = 0; i < m->config->density_pattern_count; i++)
+        if (run(m, m->density[i], s->name))
+            return m->config->density_pattern[i].value;
+    return m->config->d;
+}
+
 void targets_note_unused(const struct target_matcher *m)
 {
     for (int i = 0; i < m->target.count; i++)
@@ -252,6 +260,7 @@ void targets_free(struct target_matcher *m)
     free_codes(m->layer, m->layer_count);
     free_codes(m->rank, m->config->rank_pattern_count);
     free_codes(m->alpha, m->config->alpha_pattern_count);
+    free_codes(m->density, m->config->density_pattern_count);
     pcre2_match_data_free(m->match);
     arena_release(&m->mem);
     mem_free(m);

@@ -8,7 +8,7 @@
 #include "core/file.h"
 #include "train/facts.h"
 #include "train/output.h"
-#include "train/setup.h"
+#include "train/phase.h"
 
 struct loop {
     struct run *r;
@@ -17,6 +17,7 @@ struct loop {
     int64_t pass;      /* forward passes so far: the random stream of dropout */
     float *good;       /* all trained values as they were before the last update */
     int64_t good_step; /* updates they have seen: the loss of the step behind that was a number */
+    bool over;         /* the method ended the run before its last step */
     double train_seconds;
     int64_t train_tokens;
 };
@@ -259,6 +260,13 @@ static enum graft_status all_steps(struct loop *l, struct graft_err *err)
     int64_t evaluated = -1;
 
     for (int64_t i = 0; i < r->steps && !stop_wanted(r); i++) {
+        bool go_on;
+
+        GRAFT_TRY(phase_before_step(r, i, l->out.dir, &go_on, err));
+        if (!go_on) {
+            l->over = !stop_wanted(r);
+            break;
+        }
         GRAFT_TRY(one_step(l, i, err));
         if (r->has_valid && every && (i + 1) % every == 0) {
             GRAFT_TRY(evaluate(l, err));
@@ -327,7 +335,7 @@ static enum graft_status finish(struct loop *l, double start, enum graft_status 
                                 struct graft_err *err)
 {
     struct run_result *s = &l->result;
-    const bool stopped = !st && s->steps < l->r->steps;
+    const bool stopped = !st && s->steps < l->r->steps && !l->over;
     enum graft_status saved = GRAFT_OK;
 
     s->status = st ? "failed" : stopped ? "interrupted" : "finished";
@@ -383,6 +391,7 @@ enum graft_status train_run(const struct run_config *config, bool force,
             err, GRAFT_EARG, "output %s is also %s, which is read; use another folder with -o DIR",
             config->output,
             same_place(config->output, config->base) ? "the base" : "adapter.init_from");
+    GRAFT_TRY(phase_check(config, force, err));
     /* the output is claimed first: a minute of loading must not end in a refusal */
     GRAFT_TRY(output_open(config->output, force, &l.out, err));
     st = run_setup(config, hooks, false, &r, err);

@@ -14,6 +14,7 @@ struct memory_plan {
     size_t weights, adapter, optimizer, activations, scratch, data;
     size_t program; /* tokenizer, tables, the program itself */
     size_t total;
+    size_t disk; /* of a temporary file, at some point of the run */
     int blocks,
         recomputed; /* gradient checkpointing: blocks of the model, and how many are recomputed */
 };

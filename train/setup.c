@@ -127,7 +127,8 @@ static enum graft_status list_params(struct run *r, struct graft_err *err)
     const int n = r->adapter->param_count;
 
     r->param = arena_array(&r->mem, (size_t)n, sizeof *r->param);
-    if (!r->param)
+    r->idle = arena_array(&r->mem, (size_t)n, sizeof *r->idle);
+    if (!r->param || !r->idle)
         return graft_fail_nomem(err, "list of parameters", (size_t)n * sizeof *r->param);
     for (int i = 0; i < n; i++) {
         const struct tensor *p = r->adapter->param[i];
@@ -136,6 +137,7 @@ static enum graft_status list_params(struct run *r, struct graft_err *err)
         for (int k = 0; k < p->ndim; k++)
             count *= p->dim[k];
         r->param[i] = (struct optim_param){ p->data, p->grad, count, r->adapter->lr_ratio[i] };
+        r->idle[i] = r->adapter->idle[i];
     }
     return GRAFT_OK;
 }
@@ -147,6 +149,22 @@ static size_t program_memory(const struct run *r)
     const size_t held = anonymous_memory();
 
     return held > counted ? held - counted : 0;
+}
+
+/* Values, gradients and the last good values; of what does not train the values alone. */
+static size_t adapter_memory(const struct adapter *a)
+{
+    size_t bytes = (size_t)a->param_elems * 12;
+
+    for (int i = 0; i < a->entry_count; i++) {
+        const struct tensor *t = a->entry[i].tensor;
+        size_t elems = 1;
+
+        for (int k = 0; k < t->ndim; k++)
+            elems *= (size_t)t->dim[k];
+        bytes += a->entry[i].fixed ? elems * 4 : 0;
+    }
+    return bytes;
 }
 
 /* Everything but the slab is known before the planner runs; what is left of the budget is its. */
@@ -164,7 +182,7 @@ static enum graft_status make_net(struct run *r, bool dry, struct graft_err *err
     size_t fixed, budget;
 
     m->weights = r->base.model->weight_bytes;
-    m->adapter = (size_t)r->adapter->param_elems * 12; /* values, the last good ones, gradients */
+    m->adapter = adapter_memory(r->adapter);
     m->optimizer = optim_state_bytes(&o, r->param, r->adapter->param_count);
     m->data = (size_t)(r->train.id_count + r->valid.id_count) * 8;
     m->program = program_memory(r);
@@ -182,6 +200,7 @@ static enum graft_status make_net(struct run *r, bool dry, struct graft_err *err
     m->blocks = r->net.plan.blocks;
     m->recomputed = r->net.plan.recomputed;
     m->total = fixed + m->activations + m->scratch;
+    m->disk = r->adapter->ops->phases ? r->adapter->ops->phases->disk(r->adapter) : 0;
     return GRAFT_OK;
 }
 
@@ -229,9 +248,14 @@ enum graft_status run_setup(const struct run_config *config, const struct run_ho
     if (!st)
         st = list_params(out, err);
     if (!st) {
+        const struct adapter_phases *p = out->adapter->ops->phases;
+
         count_steps(out);
-        st = make_net(out, dry, err);
+        if (p)
+            st = p->start(out->adapter, out->steps, err);
     }
+    if (!st)
+        st = make_net(out, dry, err);
     if (!st && !dry)
         st = optim_new(&o, out->param, out->adapter->param_count, &out->optim, err);
     if (!st && !dry && out->has_valid)
