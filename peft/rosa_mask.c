@@ -373,6 +373,9 @@ static enum graft_status rosa_gathered(struct adapter *a, bool whole, struct gra
     if (st || !whole)
         return st;
     r->chosen = true;
+    graft_note("chose the places of %lld sparse values by the gradients of %lld pass%s",
+               (long long)count_sparse(a), (long long)a->config.spa_num_grads,
+               a->config.spa_num_grads == 1 ? "" : "es");
     return a->config.mask_save_path ? save_mask(a, a->config.mask_save_path, err) : GRAFT_OK;
 }
 
