@@ -272,7 +272,12 @@ static void put_go_on(const struct progress *p, const char *file, const struct r
 
     strbuf_puts(out, "go on:  graft train ");
     put_shell(file, out);
-    strbuf_printf(&word, "adapter.init_from=%s", c->output);
+    if (r->first_stage) {
+        strbuf_puts(out, " --force   (from the beginning)\n");
+        return;
+    }
+    strbuf_printf(&word, "%s=%s", adapter_is_whole(&c->adapter) ? "base" : "adapter.init_from",
+                  c->output);
     strbuf_puts(out, " -s ");
     put_shell(strbuf_str(&word), out);
     strbuf_printf(out, " -s train.epochs=null -s train.steps=%" PRId64 " -o ", p->steps - r->steps);
@@ -301,6 +306,7 @@ static void put_adapter(const char *dir, struct strbuf *out)
 void progress_summary(const struct progress *p, const char *file, const struct run_config *c,
                       const struct run_result *r, struct strbuf *out)
 {
+    const bool whole = adapter_is_whole(&c->adapter) && !r->first_stage;
     char time[32], adapter[32], peak[32], planned[32];
 
     strbuf_printf(out, "%s after %" PRId64 " steps in %s", r->status, r->steps,
@@ -313,13 +319,15 @@ void progress_summary(const struct progress *p, const char *file, const struct r
         strbuf_printf(out, " (best %.4f at step %" PRId64 ")", r->best_loss, r->best_step);
     strbuf_printf(out, "\n%.0f tokens/s, peak memory %s (planned %s)\n", r->tokens_per_second,
                   format_bytes(peak, (double)r->peak), format_bytes(planned, (double)r->planned));
-    strbuf_printf(out, "wrote %s: adapter of %s%s\n", c->output,
-                  format_bytes(adapter, (double)r->adapter_bytes),
+    strbuf_printf(out, "wrote %s%s: %s of %s%s\n", c->output, r->first_stage ? "/probe" : "",
+                  whole ? "checkpoint" : "adapter", format_bytes(adapter, (double)r->adapter_bytes),
                   r->best_step && c->train.keep_best ? ", the best one in best/" : "");
     strbuf_puts(out, "try it: graft generate --base ");
-    put_shell(c->base, out);
-    strbuf_puts(out, " --adapter ");
-    put_adapter(c->output, out);
+    put_shell(whole ? c->output : c->base, out);
+    if (!whole) {
+        strbuf_puts(out, " --adapter ");
+        put_adapter(c->output, out);
+    }
     strbuf_puts(out, " -p TEXT\n");
     if (r->steps < p->steps)
         put_go_on(p, file, c, r, out);

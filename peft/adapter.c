@@ -40,6 +40,15 @@ static struct adapter_entry *next_entry(struct adapter *a)
     return &a->entry[a->entry_count];
 }
 
+/* "base_model.model.MODULE.SUFFIX", in the adapter's memory; PEFT's prompt methods wrap the model
+ * one time less. */
+static const char *entry_name(struct adapter *a, const struct slot *slot, const char *suffix)
+{
+    const bool prompt = schema_lists("prompt, prefix, ptuning", a->config.method);
+
+    return arena_printf(&a->mem, "base_model.%s%s%s", prompt ? "" : "model.", slot->name, suffix);
+}
+
 struct tensor *adapter_param(struct adapter_site *s, const struct param_spec *spec)
 {
     struct adapter *a = s->adapter;
@@ -53,17 +62,22 @@ struct tensor *adapter_param(struct adapter_site *s, const struct param_spec *sp
     for (int i = 0; i < spec->ndim; i++)
         n *= t->dim[i] = spec->dim[i];
     t->ndim = spec->ndim;
-    t->name = spec->name
-                  ? arena_strdup(&a->mem, spec->name)
-                  : arena_printf(&a->mem, "base_model.model.%s%s", s->slot->name, spec->suffix);
+    t->name = spec->name ? arena_strdup(&a->mem, spec->name) : entry_name(a, s->slot, spec->suffix);
     t->data = arena_array(&a->mem, (size_t)n, sizeof(float));
     if (trains)
         t->grad = arena_array(&a->mem, (size_t)n, sizeof(float));
     if (!t->name || !t->data || (trains && !t->grad))
         return NULL;
     t->trains = trains;
-    *e = (struct adapter_entry){ t, spec->file, spec->fixed,
-                                 spec->lr_ratio > 0 ? spec->lr_ratio : 1.0 };
+    *e = (struct adapter_entry){ .tensor = t,
+                                 .file = spec->file,
+                                 .fixed = spec->fixed,
+                                 .lr_ratio = spec->lr_ratio > 0 ? spec->lr_ratio : 1.0 };
+    if (spec->older) {
+        e->older = entry_name(a, s->slot, spec->older);
+        if (!e->older)
+            return NULL;
+    }
     a->entry_count++;
     if (!spec->fixed) {
         a->param_elems += n;
@@ -72,9 +86,26 @@ struct tensor *adapter_param(struct adapter_site *s, const struct param_spec *sp
     return t;
 }
 
-static enum graft_status add_site(struct adapter *a, const struct adapter_ops *ops,
-                                  const struct slot *slot, struct target_matcher *m,
-                                  struct graft_err *err)
+bool adapter_share(struct adapter_site *s, const struct tensor *of, const char *suffix)
+{
+    struct adapter *a = s->adapter;
+    struct adapter_entry *e = next_entry(a);
+    struct tensor *t = arena_alloc(&a->mem, sizeof *t);
+
+    if (!e || !t)
+        return false;
+    *t = *of;
+    t->name = entry_name(a, s->slot, suffix);
+    if (!t->name)
+        return false;
+    *e = (struct adapter_entry){ .tensor = t, .fixed = true, .shared = true, .lr_ratio = 1.0 };
+    a->entry_count++;
+    return true;
+}
+
+enum graft_status adapter_add_site(struct adapter *a, const struct adapter_ops *ops,
+                                   const struct slot *slot, struct target_matcher *m,
+                                   struct graft_err *err)
 {
     struct adapter_site *s = &a->site[a->site_count++], **end = &a->site_of[slot->index];
 
@@ -98,7 +129,7 @@ static bool takes(struct adapter *a, const struct slot *slot, struct target_matc
 {
     if (a->ops->takes)
         return (a->ops->sites & slot->site) && a->ops->takes(&a->config, slot);
-    if (!(slot->site & (SITE_LINEAR | SITE_EMBED)) || !targets_match(m, slot))
+    if (!(slot->site & (SITE_LINEAR | SITE_EMBED | a->ops->sites)) || !targets_match(m, slot))
         return false;
     if (!(a->ops->sites & slot->site))
         *st = graft_fail(
@@ -110,20 +141,21 @@ static bool takes(struct adapter *a, const struct slot *slot, struct target_matc
 
 static enum graft_status place(struct adapter *a, struct target_matcher *m, struct graft_err *err)
 {
-    enum graft_status st = GRAFT_OK;
+    enum graft_status st = tokens_place(a, err);
+    const int before = a->site_count;
 
     for (int i = 0; i < a->slots->count && !st; i++)
         if (takes(a, &a->slots->slot[i], m, &st, err))
-            st = add_site(a, a->ops, &a->slots->slot[i], m, err);
+            st = adapter_add_site(a, a->ops, &a->slots->slot[i], m, err);
     if (st)
         return st;
-    if (!a->site_count)
+    if (a->site_count == before)
         return m ? refuse_empty(a->slots, err)
                  : graft_fail(err, GRAFT_EARG, "adapter.method %s: the base has no place for it",
                               a->ops->name);
     if (m)
         targets_note_unused(m);
-    return GRAFT_OK;
+    return copies_place(a, err);
 }
 
 static enum graft_status list_params(struct adapter *a, struct graft_err *err)
@@ -158,14 +190,16 @@ enum graft_status adapter_new(const struct adapter_config *config, const struct 
     a->config = *config;
     a->slots = slots;
     a->trainable = trainable;
-    a->site = arena_array(&a->mem, 2 * n, sizeof *a->site); /* a slot may have two */
+    a->site = arena_array(&a->mem, 3 * n, sizeof *a->site); /* a slot may have three */
     a->site_of = arena_array(&a->mem, n, sizeof(struct adapter_site *));
     if (!a->site || !a->site_of)
         st = graft_fail_nomem(err, "adapter", n * sizeof *a->site);
     else if (!a->ops)
         st = graft_fail(err, GRAFT_EARG, "adapter.method '%s' is not supported in this version",
                         config->method);
-    else if (!a->ops->takes)
+    if (!st && a->ops->prepare)
+        st = a->ops->prepare(a, err);
+    if (!st && !a->ops->takes)
         st = targets_compile(&a->config, slots, &m, err);
     if (!st)
         st = place(a, m, err);
@@ -200,20 +234,61 @@ struct adapter_site *adapter_at(const struct adapter *a, const struct slot *slot
     return a ? a->site_of[slot->index] : NULL;
 }
 
+enum graft_status adapter_check_merge(const struct adapter *a, struct graft_err *err)
+{
+    const struct adapter_ops *ops = a->ops;
+
+    if (!ops->merge_rows && !ops->merge_bias)
+        return graft_fail(err, GRAFT_EARG,
+                          "%s adapters are no change of weights and cannot be merged", ops->name);
+    for (int i = 0; i < a->site_count; i++) {
+        const struct adapter_site *s = &a->site[i];
+
+        if (a->config.lora_bias && s->ops == ops && !s->slot->has_bias)
+            return graft_fail(err, GRAFT_EARG,
+                              "%s: the adapter has a bias (lora_bias) and the base has none there "
+                              "to merge it into",
+                              s->slot->name);
+    }
+    return GRAFT_OK;
+}
+
+bool adapter_keeps_tie(const struct adapter *a)
+{
+    const struct adapter_site *embed = NULL, *head = NULL;
+
+    for (int i = 0; i < a->slots->count; i++) {
+        const struct slot *s = &a->slots->slot[i];
+
+        if (s->site == SITE_EMBED)
+            embed = adapter_at(a, s);
+        else if (s->is_head)
+            head = adapter_at(a, s);
+    }
+    if (!embed || !head)
+        return embed == head;
+    return embed->ops == head->ops && embed->param[0] == head->param[0] && !embed->next &&
+           !head->next;
+}
+
 struct tensor *adapter_weight(struct adapter *a, const struct slot *slot, struct graph *g)
 {
-    for (struct adapter_site *s = adapter_at(a, slot); s; s = s->next)
+    struct tensor *w = NULL;
+
+    for (struct adapter_site *s = adapter_at(a, slot); s && !w; s = s->next)
         if (s->ops->weight)
-            return s->ops->weight(s, g);
-    return NULL;
+            w = s->ops->weight(s, g);
+    return w;
 }
 
 struct tensor *adapter_bias(struct adapter *a, const struct slot *slot, struct graph *g)
 {
-    for (struct adapter_site *s = adapter_at(a, slot); s; s = s->next)
+    struct tensor *b = NULL;
+
+    for (struct adapter_site *s = adapter_at(a, slot); s && !b; s = s->next)
         if (s->ops->bias)
-            return s->ops->bias(s, g);
-    return NULL;
+            b = s->ops->bias(s, g);
+    return b;
 }
 
 struct tensor *adapter_rows(struct adapter *a, const struct slot *slot, struct graph *g)

@@ -15,6 +15,10 @@ struct adapter_raw {
     const json_t *target_modules, *exclude_modules, *rank_pattern, *alpha_pattern;
     const json_t *layers_to_transform, *layers_pattern, *init_lora_weights;
     const char *base_model_name_or_path, *revision, *task_type;
+    const json_t *modules_to_save, *trainable_token_indices, *probe_lr;
+    int bias; /* enum bias_copies */
+    bool ensure_weight_tying;
+    int64_t last_layers, probe_steps;
     bool inference_mode;
     const char *peft_version;
     const json_t *unused; /* keys that carry no meaning here, or only their no-op value */
@@ -26,7 +30,10 @@ extern const struct key_table adapter_file_keys;
 /* Methods that share keys. */
 #define LOW_RANK "lora, dora, rosa"
 #define LAYERED  LOW_RANK ", spa"
-#define TARGETED LAYERED ", ia3"
+#define TARGETED LAYERED ", ia3, layernorm"
+/* Methods whose output is a checkpoint: they train everything and keep nothing beside it. */
+#define WHOLE  "full, lpft"
+#define SAVERS TARGETED ", prompt, prefix, ptuning, houlsby, parallel, bitfit, head, last_layers"
 
 /* What `adapter.method` may say. dora is LORA with use_dora and stands behind lora. */
 struct adapter_kind {

@@ -24,6 +24,7 @@ struct config_part {
     void (*put)(json_t *o, const struct adapter_config *c);
 };
 extern const struct config_part lora_part, layers_part, targets_part;
+extern const struct config_part saved_part, copies_part, last_layers_part, lpft_part;
 extern const struct config_part *const config_parts[]; /* NULL-terminated; peft/config.c */
 
 /* EARG "PLACE: adapter.KEY: ...". */

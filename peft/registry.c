@@ -3,7 +3,9 @@
 #include "peft/adapter.h"
 #include "peft/methods.h"
 
-const struct adapter_ops *const adapter_methods[] = { &lora_ops, NULL };
+const struct adapter_ops *const adapter_methods[] = { &lora_ops, &layernorm_ops,   &bitfit_ops,
+                                                      &head_ops, &last_layers_ops, &full_ops,
+                                                      NULL };
 
 const struct adapter_ops *adapter_method(const char *name)
 {

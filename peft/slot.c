@@ -16,3 +16,8 @@ void slot_vector(const struct slot *s, float *out)
 {
     memcpy(out, s->vector, (size_t)s->out * sizeof *out);
 }
+
+bool slot_is_float(const struct slot *s)
+{
+    return qtypes[s->w->type].is_float;
+}

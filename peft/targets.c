@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "peft/adapter.h"
+#include "peft/config_keys.h"
 
 struct name_rule {
     pcre2_code *regex; /* NULL: a list */
@@ -25,6 +26,7 @@ struct target_matcher {
     pcre2_code **layer; /* one a layers_pattern; or one general rule */
     int layer_count;
     pcre2_code **rank, **alpha; /* in the order of the config */
+    pcre2_code **saved;         /* modules_to_save, which get no adapter */
     bool *used;                 /* which names of a target list matched */
     pcre2_match_data *match;
     struct arena mem;
@@ -32,12 +34,16 @@ struct target_matcher {
 
 /* PEFT's constants.py, for the architectures Graft has. */
 static const struct {
-    const char *model_type, *name[4];
+    const char *users, *model_type, *name[4];
 } default_targets[] = {
-    { "llama", { "q_proj", "v_proj" } },
-    { "mistral", { "q_proj", "v_proj" } },
-    { "qwen2", { "q_proj", "v_proj" } },
-    { "qwen3", { "q_proj", "v_proj" } },
+    { LAYERED, "llama", { "q_proj", "v_proj" } },
+    { LAYERED, "mistral", { "q_proj", "v_proj" } },
+    { LAYERED, "qwen2", { "q_proj", "v_proj" } },
+    { LAYERED, "qwen3", { "q_proj", "v_proj" } },
+    { "layernorm", "llama", { "input_layernorm", "post_attention_layernorm", "norm" } },
+    { "layernorm", "mistral", { "input_layernorm", "post_attention_layernorm", "norm" } },
+    { "layernorm", "qwen2", { "post_attention_layernorm" } },
+    { "layernorm", "qwen3", { "post_attention_layernorm" } },
 };
 
 static enum graft_status compile(struct target_matcher *m, const char *key, const char *before,
@@ -114,11 +120,26 @@ static enum graft_status compile_patterns(struct target_matcher *m, const char *
     return GRAFT_OK;
 }
 
+/* PEFT: such a path, or anything inside it, gets no adapter. */
+static enum graft_status compile_saved(struct target_matcher *m, struct graft_err *err)
+{
+    const struct adapter_config *c = m->config;
+
+    m->saved = arena_array(&m->mem, (size_t)c->modules_to_save_count, sizeof(pcre2_code *));
+    if (!m->saved)
+        return graft_fail_nomem(err, "modules_to_save", (size_t)c->modules_to_save_count);
+    for (int i = 0; i < c->modules_to_save_count; i++)
+        GRAFT_TRY(compile(m, "modules_to_save", "^(?:|.*\\.)(?:", c->modules_to_save[i],
+                          ")(?:\\z|\\..*)", &m->saved[i], err));
+    return GRAFT_OK;
+}
+
 static enum graft_status resolve_default(struct target_matcher *m, const char *model_type,
                                          struct graft_err *err)
 {
     for (size_t i = 0; i < sizeof default_targets / sizeof *default_targets; i++) {
-        if (strcmp(default_targets[i].model_type, model_type) != 0)
+        if (strcmp(default_targets[i].model_type, model_type) != 0 ||
+            !schema_lists(default_targets[i].users, m->config->method))
             continue;
         m->target.name = default_targets[i].name;
         for (m->target.count = 0; m->target.count < 4 && m->target.name[m->target.count];)
@@ -153,6 +174,7 @@ enum graft_status targets_compile(const struct adapter_config *c, const struct s
         return graft_fail_nomem(err, "target_modules", (size_t)m->target.count);
     if (c->layers_to_transform_count)
         GRAFT_TRY(compile_layers(m, err));
+    GRAFT_TRY(compile_saved(m, err));
     GRAFT_TRY(
         compile_patterns(m, "rank_pattern", c->rank_pattern, c->rank_pattern_count, &m->rank, err));
     st = compile_patterns(m, "alpha_pattern", c->alpha_pattern, c->alpha_pattern_count, &m->alpha,
@@ -186,6 +208,9 @@ static bool in_layers(struct target_matcher *m, const char *name)
 
 static bool excluded(struct target_matcher *m, const char *name)
 {
+    for (int i = 0; i < m->config->modules_to_save_count; i++)
+        if (run(m, m->saved[i], name))
+            return true;
     if (m->exclude.regex)
         return run(m, m->exclude.regex, name);
     for (int i = 0; i < m->exclude.count; i++)
@@ -211,6 +236,33 @@ bool targets_match(struct target_matcher *m, const struct slot *s)
             tail = m->used[i] = true;
     }
     return tail && (!m->config->layers_to_transform_count || in_layers(m, s->name));
+}
+
+/* Does the first `len` of a path end in `name`, with no look at dots? */
+static bool ends_in(const char *path, size_t len, const char *name)
+{
+    const size_t n = strlen(name);
+
+    return len >= n && !memcmp(path + len - n, name, n);
+}
+
+bool targets_saves(const struct adapter_config *c, const struct slot *s, int *which)
+{
+    const size_t all = strlen(s->name);
+
+    /* the module, and every module it is in; a list of modules cannot be copied */
+    for (int i = 0; i < c->modules_to_save_count; i++)
+        for (size_t len = 1; len <= all; len++) {
+            const char next = s->name[len];
+            const bool list = next == '.' && s->name[len + 1] >= '0' && s->name[len + 1] <= '9';
+
+            if ((next == '\0' || next == '.') && !list &&
+                ends_in(s->name, len, c->modules_to_save[i])) {
+                *which = i;
+                return true;
+            }
+        }
+    return false;
 }
 
 int64_t targets_rank(struct target_matcher *m, const struct slot *s)
@@ -250,6 +302,7 @@ void targets_free(struct target_matcher *m)
     pcre2_code_free(m->target.regex);
     pcre2_code_free(m->exclude.regex);
     free_codes(m->layer, m->layer_count);
+    free_codes(m->saved, m->config->modules_to_save_count);
     free_codes(m->rank, m->config->rank_pattern_count);
     free_codes(m->alpha, m->config->alpha_pattern_count);
     pcre2_match_data_free(m->match);

@@ -12,6 +12,7 @@
 
 struct loop {
     struct run *r;
+    const struct run_config *config; /* as given: r->config is that of one stage */
     struct output out;
     struct run_result result;
     int64_t pass;      /* forward passes so far: the random stream of dropout */
@@ -90,34 +91,13 @@ static enum graft_status forward_backward(struct loop *l, int64_t i, struct step
     return GRAFT_OK;
 }
 
-static enum graft_status save_adapter(const struct run *r, const char *dir, struct graft_err *err)
-{
-    struct facts f = { .base_path = r->config->base,
-                       .compute = r->config->compute,
-                       .max_length = r->config->data.max_length };
-    json_t *quant = base_quant_json(&r->base);
-    enum graft_status st = dir_make(dir, err);
-
-    memcpy(f.base_hash, r->base.ck.hash, sizeof f.base_hash);
-    if (f.compute == COMPUTE_AUTO)
-        f.compute = COMPUTE_F32;
-    if (!st)
-        st = adapter_save(r->adapter, dir, err);
-    if (!st)
-        st = facts_write(dir, &f, quant, err);
-    if (!st)
-        st = text_copy(r->config->base, &r->base.text, dir, err);
-    json_decref(quant);
-    return st;
-}
-
 static enum graft_status save_in(const struct loop *l, const char *name, struct graft_err *err)
 {
     struct strbuf dir = STRBUF_INIT;
     enum graft_status st;
 
     path_join(&dir, l->out.dir, name);
-    st = save_adapter(l->r, strbuf_str(&dir), err);
+    st = run_save(l->r, strbuf_str(&dir), err);
     strbuf_release(&dir);
     return st;
 }
@@ -283,7 +263,7 @@ static void config_hash(const struct run_config *c, char hex[65])
 static enum graft_status write_result(struct loop *l, struct graft_err *err)
 {
     const struct run_result *s = &l->result;
-    const struct run_config *c = l->r->config;
+    const struct run_config *c = l->config;
     json_t *best = s->best_step ? json_pack("{s:I, s:o}", "step", (json_int_t)s->best_step,
                                             "valid_loss", json_number(s->best_loss))
                                 : json_null();
@@ -308,12 +288,14 @@ static enum graft_status write_result(struct loop *l, struct graft_err *err)
     return st;
 }
 
-static size_t adapter_bytes(const char *dir)
+static size_t adapter_bytes(const struct run *r, const char *dir)
 {
     struct strbuf path = STRBUF_INIT;
     struct mapped_file m = { NULL, 0 };
     size_t size;
 
+    if (adapter_is_whole(&r->config->adapter))
+        return (size_t)r->adapter->param_elems * (r->config->adapter.save_bf16 ? 2 : 4);
     path_join(&path, dir, "adapter_model.safetensors");
     file_map(strbuf_str(&path), &m, NULL);
     size = m.size;
@@ -328,12 +310,13 @@ static enum graft_status finish(struct loop *l, double start, enum graft_status 
 {
     struct run_result *s = &l->result;
     const bool stopped = !st && s->steps < l->r->steps;
+    const bool whole = adapter_is_whole(&l->r->config->adapter);
     enum graft_status saved = GRAFT_OK;
 
     s->status = st ? "failed" : stopped ? "interrupted" : "finished";
     if (!st)
-        saved = save_adapter(l->r, l->out.dir, err);
-    s->adapter_bytes = !st && !saved ? adapter_bytes(l->out.dir) : 0;
+        saved = run_save(l->r, l->out.dir, err);
+    s->adapter_bytes = !st && !saved ? adapter_bytes(l->r, l->out.dir) : 0;
     s->trainable = l->r->adapter->param_elems;
     s->planned = l->r->memory.total;
     s->peak = peak_memory();
@@ -348,16 +331,17 @@ static enum graft_status finish(struct loop *l, double start, enum graft_status 
     if (!saved && stopped)
         return graft_fail(
             err, GRAFT_ESTOPPED,
-            "stopped after step %lld of %lld; the adapter is in %s, go on from it with "
-            "adapter.init_from and another output",
-            (long long)s->steps, (long long)l->r->steps, l->out.dir);
+            "stopped after step %lld of %lld; the %s is in %s, go on from it with %s and another "
+            "output",
+            (long long)s->steps, (long long)l->r->steps, whole ? "checkpoint" : "adapter",
+            l->out.dir, whole ? "base" : "adapter.init_from");
     return saved;
 }
 
 static enum graft_status write_config(struct loop *l, struct graft_err *err)
 {
     struct strbuf text = STRBUF_INIT;
-    enum graft_status st = config_to_yaml(l->r->config, &text, err);
+    enum graft_status st = config_to_yaml(l->config, &text, err);
 
     if (!st)
         st = output_text(&l->out, "config.yaml", strbuf_str(&text), text.len, err);
@@ -365,52 +349,87 @@ static enum graft_status write_config(struct loop *l, struct graft_err *err)
     return st;
 }
 
+/* The run of one stage, in a folder that is claimed. */
+static enum graft_status run_stage(struct loop *l, const struct run_config *stage,
+                                   const struct run_hooks *hooks, struct graft_err *err)
+{
+    const double start = now();
+    struct run r;
+    enum graft_status st = run_setup(stage, hooks, false, &r, err);
+
+    if (st) {
+        output_discard(&l->out);
+        return st;
+    }
+    l->r = &r;
+    l->good = mem_array((size_t)r.adapter->param_elems, sizeof *l->good);
+    st = l->good ? output_begin(&l->out, err)
+                 : graft_fail_nomem(err, "adapter", (size_t)r.adapter->param_elems * 4);
+    if (!st)
+        st = write_config(l, err);
+    if (!st)
+        st = all_steps(l, err);
+    st = finish(l, start, st, err);
+    mem_free(l->good);
+    run_release(&r);
+    output_close(&l->out);
+    return st;
+}
+
+static enum graft_status check_output(const struct run_config *c, struct graft_err *err)
+{
+    const char *from = c->adapter.init_from;
+
+    if (!c->output)
+        return graft_fail(err, GRAFT_EARG,
+                          "no output folder: give 'output' in the config or -o DIR");
+    if (same_place(c->output, c->base) || (from && same_place(c->output, from)))
+        return graft_fail(
+            err, GRAFT_EARG, "output %s is also %s, which is read; use another folder with -o DIR",
+            c->output, same_place(c->output, c->base) ? "the base" : "adapter.init_from");
+    return GRAFT_OK;
+}
+
+static bool has_stages(const struct run_config *c)
+{
+    return !strcmp(c->adapter.method, "lpft");
+}
+
 enum graft_status train_run(const struct run_config *config, bool force,
                             const struct run_hooks *hooks, struct run_result *out,
                             struct graft_err *err)
 {
-    const double start = now();
-    struct run r;
-    struct loop l = { .r = &r, .result = { .status = "failed", .loss = NAN, .valid_loss = NAN } };
-    enum graft_status st;
+    struct loop l = { .config = config,
+                      .result = { .status = "failed", .loss = NAN, .valid_loss = NAN } };
+    struct run_config stage = *config;
+    struct arena mem = ARENA_INIT;
+    enum graft_status st = GRAFT_OK;
 
-    if (!config->output)
-        return graft_fail(err, GRAFT_EARG,
-                          "no output folder: give 'output' in the config or -o DIR");
-    if (same_place(config->output, config->base) ||
-        (config->adapter.init_from && same_place(config->output, config->adapter.init_from)))
-        return graft_fail(
-            err, GRAFT_EARG, "output %s is also %s, which is read; use another folder with -o DIR",
-            config->output,
-            same_place(config->output, config->base) ? "the base" : "adapter.init_from");
+    GRAFT_TRY(check_output(config, err));
     /* the output is claimed first: a minute of loading must not end in a refusal */
-    GRAFT_TRY(output_open(config->output, force, &l.out, err));
-    st = run_setup(config, hooks, false, &r, err);
-    if (st) {
-        output_discard(&l.out);
-        return st;
+    GRAFT_TRY(output_open(config->output, force, adapter_is_whole(&config->adapter), &l.out, err));
+    if (has_stages(config)) {
+        l.out.keep = lpft_folder;
+        st = lpft_probe(config, force, hooks, &stage, &mem, out, err);
+        out->first_stage = true;
+        if (st)
+            output_discard(&l.out);
     }
-    l.good = mem_array((size_t)r.adapter->param_elems, sizeof *l.good);
-    st = l.good ? output_begin(&l.out, err)
-                : graft_fail_nomem(err, "adapter", (size_t)r.adapter->param_elems * 4);
-    if (!st)
-        st = write_config(&l, err);
-    if (!st)
-        st = all_steps(&l, err);
-    st = finish(&l, start, st, err);
-    *out = l.result;
-    mem_free(l.good);
-    run_release(&r);
-    output_close(&l.out);
+    if (!st) {
+        st = run_stage(&l, &stage, hooks, err);
+        *out = l.result;
+    }
+    arena_release(&mem);
     return st;
 }
 
 enum graft_status train_plan(const struct run_config *config, const struct run_hooks *hooks,
                              struct graft_err *err)
 {
+    const struct run_config second = lpft_second(config);
     struct run r;
 
-    GRAFT_TRY(run_setup(config, hooks, true, &r, err));
+    GRAFT_TRY(run_setup(has_stages(config) ? &second : config, hooks, true, &r, err));
     run_release(&r);
     return GRAFT_OK;
 }

@@ -65,6 +65,7 @@ static enum graft_status write_tensor(void *user, const struct safetensors_entry
     struct merge *m = user;
     const struct model_tensor *t = tensor_named(m, e->name);
     const struct qtype_info *q = &qtypes[e->type];
+    const struct stored_tensor *s;
     const int64_t cols = t->mat.cols, step = m->room / cols;
 
     for (int64_t i = 0; i < t->mat.rows; i += step) {
@@ -79,6 +80,10 @@ static enum graft_status write_tensor(void *user, const struct safetensors_entry
         q->encode(m->coded, m->rows, n * cols);
         out_file_write(f, m->coded, (size_t)(n * cols) * (size_t)q->block_bytes);
     }
+    /* read once: the file's pages need not stay */
+    s = checkpoint_find(&m->base.ck, t->name);
+    if (s && s->mat.data == t->mat.data)
+        file_forget(s->mat.data, s->bytes);
     return GRAFT_OK;
 }
 
@@ -247,33 +252,13 @@ static enum qtype choose_dtype(const struct merge *m)
     return m->base.ck.kind == CHECKPOINT_FOLDER && qtypes[w->type].is_float ? w->type : QT_BF16;
 }
 
-/* A change of a bias needs a bias to change; a changed tied head needs a head of its own. */
-static enum graft_status check_sites(struct merge *m, struct graft_err *err)
-{
-    const struct adapter_ops *ops = m->adapter->ops;
-
-    if (!ops->merge_rows && !ops->merge_bias)
-        return graft_fail(err, GRAFT_EARG,
-                          "%s adapters are no change of weights and cannot be merged", ops->name);
-    for (int i = 0; i < m->adapter->site_count; i++) {
-        const struct adapter_site *s = &m->adapter->site[i];
-
-        if (m->adapter->config.lora_bias && !s->slot->has_bias)
-            return graft_fail(err, GRAFT_EARG,
-                              "%s: the adapter has a bias (lora_bias) and the base has none there "
-                              "to merge it into",
-                              s->slot->name);
-        if (s->slot->is_head && m->base.ck.config.tied)
-            m->untied = true;
-    }
-    return GRAFT_OK;
-}
-
 static enum graft_status list_tensors(struct merge *m, struct graft_err *err)
 {
     const struct model_linear *head = &m->base.model->head;
     int64_t widest = 1;
 
+    /* a tied head that changed needs a tensor of its own */
+    m->untied = m->base.ck.config.tied && !adapter_keeps_tie(m->adapter);
     GRAFT_TRY(model_tensors(m->base.model, &m->mem, &m->tensor, &m->count, err));
     if (m->untied) /* the list has room for the head */
         m->tensor[m->count++] =
@@ -289,6 +274,14 @@ static enum graft_status list_tensors(struct merge *m, struct graft_err *err)
                                : graft_fail_nomem(err, "rows to merge", (size_t)m->room * 8);
 }
 
+static enum graft_status write_files(struct merge *m, const char *words, struct graft_err *err)
+{
+    GRAFT_TRY(write_weights(m, err));
+    GRAFT_TRY(text_copy(words, &m->base.text, m->opts->output, err));
+    GRAFT_TRY(write_generation(m, err));
+    return write_config(m, err); /* last: a folder without it is no checkpoint */
+}
+
 static enum graft_status write_all(struct merge *m, struct graft_err *err)
 {
     const char *words = tasks_text_path(&m->tasks, m->opts->base), *dir = m->opts->output;
@@ -296,15 +289,22 @@ static enum graft_status write_all(struct merge *m, struct graft_err *err)
     enum graft_status st;
 
     GRAFT_TRY(result_folder(dir, m->opts->force, &made, err));
-    st = write_weights(m, err);
-    if (!st)
-        st = text_copy(words, &m->base.text, dir, err);
-    if (!st)
-        st = write_generation(m, err);
-    if (!st) /* last: a folder without it is no checkpoint */
-        st = write_config(m, err);
+    st = write_files(m, words, err);
     if (st)
         result_discard(dir, made);
+    return st;
+}
+
+enum graft_status merge_write(const struct base *base, const char *words, struct adapter *a,
+                              enum qtype dtype, const char *dir, struct graft_err *err)
+{
+    const struct merge_opts opts = { .output = dir };
+    struct merge m = { .opts = &opts, .base = *base, .adapter = a, .dtype = dtype };
+    enum graft_status st = list_tensors(&m, err);
+
+    if (!st)
+        st = write_files(&m, words, err);
+    arena_release(&m.mem);
     return st;
 }
 
@@ -339,7 +339,7 @@ enum graft_status merge_run(const struct merge_opts *opts, struct merge_report *
         m.report.dtype = m.dtype = choose_dtype(&m);
         snprintf(m.report.format, sizeof m.report.format, "%s",
                  qtypes[m.base.model->layer[0].linear[LIN_Q].w.type].name);
-        st = check_sites(&m, err);
+        st = adapter_check_merge(m.adapter, err);
     }
     if (!st)
         st = list_tensors(&m, err);

@@ -3,7 +3,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/file.h"
 #include "train/facts.h"
+#include "train/merge.h"
 
 /* The share of the memory that is free now which a plan may take when the config sets no budget. */
 static const double AUTO_SHARE = 0.8;
@@ -85,10 +87,70 @@ static enum graft_status load_start(struct run *r, const struct adapter_config *
     return adapter_load_values(r->adapter, c->init_from, err);
 }
 
+/* Training everything from another adapter: its change is part of the start. */
+static enum graft_status open_change(struct run *r, const char *dir, struct adapter **out,
+                                     struct graft_err *err)
+{
+    struct adapter_config c = { 0 };
+    struct facts f = { 0 };
+    struct adapter *a = NULL;
+    enum graft_status st = adapter_config_read(dir, &c, &r->mem, err);
+
+    if (!st)
+        st = facts_read(dir, &f, err);
+    if (!st) {
+        facts_compare(dir, &f, NULL, &r->base.ck);
+        facts_release(&f);
+        st = adapter_new(&c, &r->base.model->slots, false, &a, err);
+    }
+    if (!st)
+        st = adapter_load_values(a, dir, err);
+    if (!st)
+        st = adapter_check_merge(a, err);
+    if (st) {
+        adapter_free(a);
+        return st == GRAFT_EARG ? graft_fail_in(err, st, "adapter.init_from") : st;
+    }
+    *out = a;
+    return GRAFT_OK;
+}
+
+static enum graft_status make_whole(struct run *r, const struct adapter_config *config,
+                                    struct graft_err *err)
+{
+    struct adapter_config c = *config;
+    struct adapter *change = NULL;
+    const struct store *files = r->base.ck.store;
+    enum graft_status st = GRAFT_OK;
+
+    if (!checkpoint_is_float(&r->base.ck))
+        return graft_fail(err, GRAFT_EARG,
+                          "adapter.method %s trains every weight and needs a base of floats; %s is "
+                          "%s: use the checkpoint it was made from, or an adapter over this one",
+                          c.method, r->config->base, checkpoint_format(&r->base.ck));
+    if (c.init_from)
+        st = open_change(r, c.init_from, &change, err);
+    if (!st && change && !adapter_keeps_tie(change))
+        c.untie_head = r->base.ck.config.tied;
+    if (!st)
+        st = adapter_new(&c, &r->base.model->slots, true, &r->adapter, err);
+    if (!st)
+        st = adapter_init(r->adapter, (uint64_t)r->config->train.seed, err);
+    if (!st && change)
+        adapter_start_from(r->adapter, change);
+    adapter_free(change);
+    /* nothing reads the base's own weights again */
+    for (int64_t i = 0; !st && i < files->count; i++)
+        file_forget(files->tensor[i].mat.data, files->tensor[i].bytes);
+    return st;
+}
+
 static enum graft_status make_adapter(struct run *r, struct graft_err *err)
 {
     struct adapter_config c = r->config->adapter;
 
+    if (adapter_is_whole(&c))
+        return make_whole(r, &c, err);
     c.base_model_name_or_path = name_of_base(r);
     GRAFT_TRY(adapter_new(&c, &r->base.model->slots, true, &r->adapter, err));
     if (c.init_from)
@@ -163,7 +225,8 @@ static enum graft_status make_net(struct run *r, bool dry, struct graft_err *err
                              .dry = dry };
     size_t fixed, budget;
 
-    m->weights = r->base.model->weight_bytes;
+    m->weights = adapter_is_whole(&r->config->adapter) ? r->base.model->mem.used
+                                                       : r->base.model->weight_bytes;
     m->adapter = (size_t)r->adapter->param_elems * 12; /* values, the last good ones, gradients */
     m->optimizer = optim_state_bytes(&o, r->param, r->adapter->param_count);
     m->data = (size_t)(r->train.id_count + r->valid.id_count) * 8;
@@ -219,7 +282,8 @@ enum graft_status run_setup(const struct run_config *config, const struct run_ho
     out->own = *config;
     out->config = &out->own;
     out->hooks = hooks;
-    st = base_open(config->base, &config->quant, true, &out->base, err);
+    st = base_open(config->base, &config->quant, !adapter_is_whole(&config->adapter), &out->base,
+                   err);
     if (!st)
         st = choose_template(out, err);
     if (!st)
@@ -240,6 +304,30 @@ enum graft_status run_setup(const struct run_config *config, const struct run_ho
         run_release(out);
     else
         announce(out);
+    return st;
+}
+
+enum graft_status run_save(struct run *r, const char *dir, struct graft_err *err)
+{
+    const struct run_config *c = r->config;
+    const bool whole = adapter_is_whole(&c->adapter);
+    struct facts f = { .base_path = c->base,
+                       .compute = c->compute == COMPUTE_AUTO ? COMPUTE_F32 : c->compute,
+                       .max_length = c->data.max_length };
+    json_t *quant = base_quant_json(&r->base);
+    enum graft_status st = dir_make(dir, err);
+
+    memcpy(f.base_hash, r->base.ck.hash, sizeof f.base_hash);
+    /* a folder with graft.json and no adapter is taken for a checkpoint of ours (train/output.c) */
+    if (!st && !whole)
+        st = adapter_save(r->adapter, dir, err);
+    if (!st)
+        st = facts_write(dir, &f, quant, err);
+    if (!st)
+        st = whole ? merge_write(&r->base, c->base, r->adapter,
+                                 c->adapter.save_bf16 ? QT_BF16 : QT_F32, dir, err)
+                   : text_copy(c->base, &r->base.text, dir, err);
+    json_decref(quant);
     return st;
 }
 

@@ -96,8 +96,8 @@ slip 'data.valid' data.valid=0.1
 slip 'data.valid' data.valid=200
 slip 'weight' 'data.train=[{path: train.jsonl, weight: 2}]'
 slip 'adapter.init_lora_weights' adapter.init_lora_weights=pissa
-slip 'adapter.bias' adapter.bias=all
-slip 'adapter.modules_to_save' 'adapter.modules_to_save=[lm_head]'
+slip 'adapter.use_qalora' adapter.use_qalora=true
+slip 'adapter.modules_to_save' 'adapter.modules_to_save=[nothing]'
 want 2 'device.*cuda.*not supported' train c.yaml --device cuda -o new
 want 2 'cuda.*not supported' eval --base base --data valid.jsonl --device cuda:0
 want 2 'resume' train c.yaml --resume -o new
