@@ -22,7 +22,8 @@ want 0 '' preview c.yaml -s data.template=zephyr -n 1
 check "the end token is learnt, the rest of the line is not" grep -q '^\[1<|end|>\]$' out
 
 # chatml's end marker is no special token of this tokenizer: nothing would teach the model to stop
-want 0 '24 records.* 24 that do not teach where an answer ends' train c.yaml -s data.template=chatml --dry-run
+want 0 . train c.yaml -s data.template=chatml -s data.max_length=128 --dry-run
+check "the plan says that nothing teaches the end" grep -q '24 records.* 24 that do not teach where an answer ends' out
 want 0 '' preview c.yaml -s data.template=chatml -n 1
 check "preview says it too" grep -q 'the end token is not in the loss' out
 
