@@ -26,7 +26,7 @@ static const struct option_def rows[] = {
       .type = OPTION_STR,
       AT(output),
       .value = "DIR",
-      .help = "folder of the merged checkpoint" },
+      .help = "folder of the merged checkpoint, or a .gguf file over a GGUF base" },
     { .name = "onto",
       .type = OPTION_STR,
       AT(onto),
@@ -36,11 +36,13 @@ static const struct option_def rows[] = {
       .type = OPTION_STR,
       AT(dtype),
       .value = "T",
-      .help = "f32, bf16 or f16; without: the checkpoint's" },
+      .help =
+          "f32, bf16 or f16; without: the checkpoint's. Of a GGUF's changed tensors, q8_0 too;\n"
+          "                           without: f16" },
     { .name = "force",
       .type = OPTION_FLAG,
       AT(force),
-      .help = "replace a checkpoint that the folder holds" },
+      .help = "replace a checkpoint that the folder holds, or the file" },
     { .name = "json", .type = OPTION_FLAG, AT(json), .help = "report as one JSON object" },
     { .name = "audit", .type = OPTION_LATER, .help = "" },
 };
@@ -50,23 +52,16 @@ static const char *const onto_names[] = { "auto", "original", "quantized" };
 
 static enum graft_status parse(const struct options *o, struct merge_opts *m, struct graft_err *err)
 {
-    static const enum qtype dtypes[] = { QT_F32, QT_BF16, QT_F16 };
-
     m->onto = ONTO_AUTO;
     m->dtype = QT_COUNT;
+    m->gguf = merge_is_gguf(o->output);
     for (int i = 1; o->onto && i < 3; i++)
         if (!strcmp(o->onto, onto_names[i]))
             m->onto = (enum merge_onto)i;
     if (o->onto && m->onto == ONTO_AUTO)
         return graft_fail(err, GRAFT_EARG, "--onto: found \"%s\", wanted original or quantized",
                           o->onto);
-    for (int i = 0; o->dtype && i < 3; i++)
-        if (!strcmp(o->dtype, qtypes[dtypes[i]].name))
-            m->dtype = dtypes[i];
-    if (o->dtype && m->dtype == QT_COUNT)
-        return graft_fail(err, GRAFT_EARG, "--dtype: found \"%s\", wanted f32, bf16 or f16",
-                          o->dtype);
-    return GRAFT_OK;
+    return o->dtype ? merge_dtype_parse("--dtype", o->dtype, m->gguf, &m->dtype, err) : GRAFT_OK;
 }
 
 static enum graft_status run(const void *options, struct graft_err *err)
@@ -92,6 +87,9 @@ static enum graft_status run(const void *options, struct graft_err *err)
                                     "changed", (json_int_t)r.changed, "bytes", (json_int_t)r.bytes,
                                     "shards", r.shards),
                           err);
+    if (r.in_f16 && !o->common.quiet)
+        fprintf(stderr, "%lld tensors are f16: their rows are no whole number of q8_0 blocks\n",
+                (long long)r.in_f16);
     if (!o->common.quiet)
         fprintf(stderr,
                 "merged onto the %s weights (%s; %s): %lld of %lld tensors changed, %s of %s in %d "
@@ -104,8 +102,8 @@ static enum graft_status run(const void *options, struct graft_err *err)
 
 const struct verb merge_verb = {
     .name = "merge",
-    .usage = "--base B --adapter A -o DIR [--onto original|quantized] [--dtype T] [--force]",
-    .summary = "Write base plus adapter as a Hugging Face checkpoint.",
+    .usage = "--base B --adapter A -o DIR|F.gguf [--onto original|quantized] [--dtype T] [--force]",
+    .summary = "Write base plus adapter as a checkpoint or a GGUF model.",
     .options = rows,
     .option_count = sizeof rows / sizeof *rows,
     .size = sizeof(struct options),

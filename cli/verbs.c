@@ -2,13 +2,14 @@
 
 #include <string.h>
 
-const struct verb *const verbs[] = {
-    &train_verb,    &preview_verb,  &eval_verb,    &generate_verb, &merge_verb,
-    &quantize_verb, &tokenize_verb, &inspect_verb, &combine_verb,  NULL
-};
+const struct verb *const verbs[] = { &train_verb,    &preview_verb, &eval_verb,
+                                     &generate_verb, &merge_verb,   &quantize_verb,
+                                     &tokenize_verb, &inspect_verb, &combine_verb,
+                                     &export_verb,   NULL };
 
-const char *const later_verbs[] = { "export",   "unmerge", "verify", "doctor",
-                                    "estimate", "log",     "serve",  NULL };
+const char *const later_verbs[] = {
+    "unmerge", "verify", "doctor", "estimate", "log", "serve", NULL
+};
 
 const struct verb *verb_by_name(const char *name)
 {

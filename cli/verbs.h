@@ -5,6 +5,6 @@
 #include "cli/options.h"
 
 extern const struct verb train_verb, preview_verb, eval_verb, generate_verb, merge_verb,
-    quantize_verb, tokenize_verb, inspect_verb, combine_verb;
+    quantize_verb, tokenize_verb, inspect_verb, combine_verb, export_verb;
 
 #endif

@@ -389,8 +389,9 @@ GRAFT_API enum graft_status graft_train(const char *config, const struct graft_t
 
 struct graft_merge_opts {
     const char *onto;  /* "auto": the weights it was trained on; "original"; "quantized" */
-    const char *dtype; /* "auto": the base's, bf16 when unknown; "f32", "bf16", "f16" */
-    bool force;        /* replace a checkpoint that is there */
+    const char *dtype; /* "auto": the base's, bf16 when unknown; "f32", "bf16", "f16". Of a GGUF's
+                          changed tensors: "auto": f16; "q8_0" too */
+    bool force;        /* replace a checkpoint, or a file, that is there */
 };
 #define GRAFT_MERGE_DEFAULTS                                                                       \
     {                                                                                              \
@@ -398,7 +399,9 @@ struct graft_merge_opts {
     }
 
 /**
- * Write base plus adapter as a Hugging Face checkpoint, tensor by tensor whatever the size.
+ * Write base plus adapter as a Hugging Face checkpoint, tensor by tensor whatever the size; or,
+ * where `output` ends in .gguf, as a GGUF model, whose base must be one: it keeps the base's keys,
+ * and the bytes of what does not change.
  *
  * @param base, adapter, output  paths
  * @param opts                   may be NULL
@@ -408,6 +411,31 @@ struct graft_merge_opts {
  */
 GRAFT_API enum graft_status graft_merge(const char *base, const char *adapter, const char *output,
                                         const struct graft_merge_opts *opts, struct graft_err *err);
+
+struct graft_export_opts {
+    const char *to;    /* "gguf": llama.cpp's LoRA file; "peft", "adapter-hub": folders */
+    const char *dtype; /* of a gguf: "f32", "f16", "bf16", "q8_0" */
+    bool force;        /* replace what is there */
+};
+#define GRAFT_EXPORT_DEFAULTS                                                                      \
+    {                                                                                              \
+        "gguf", NULL, false                                                                        \
+    }
+
+/**
+ * Write an adapter in another program's format.
+ *
+ * @param base    path; for names and shapes
+ * @param output  file (gguf) or folder
+ * @param opts    may be NULL
+ * @param lost    (optional) what the format could not hold, in words; NULL: nothing; static storage
+ * @return GRAFT_OK, or GRAFT_EARG the format cannot hold it (module and method named), an option,
+ *         `output` exists, GRAFT_EIO, GRAFT_EFORMAT, GRAFT_ESHAPE, GRAFT_EWRITE, GRAFT_ENOMEM,
+ *         GRAFT_ERUN a value does not fit the type
+ */
+GRAFT_API enum graft_status graft_export(const char *adapter, const char *base, const char *output,
+                                         const struct graft_export_opts *opts, const char **lost,
+                                         struct graft_err *err);
 
 struct graft_combine_opts {
     const char *how;  /* "linear", "cat", "svd", "ties", "dare_linear", "dare_ties",

@@ -24,6 +24,7 @@ const struct arch archs[] = {
     { .model_type = "mistral",
       .class_name = "MistralForCausalLM",
       .gguf = "mistral",
+      .gguf_as = "llama",
       LLAMA_NAMES,
       .bias = BIAS_NONE,
       .window = WINDOW_ALL,

@@ -24,7 +24,8 @@ enum window_rule {
 struct arch {
     const char *model_type; /* config.json */
     const char *class_name; /* "LlamaForCausalLM" */
-    const char *gguf;       /* general.architecture */
+    const char *gguf;       /* general.architecture, read */
+    const char *gguf_as;    /* the same, written; NULL: as read */
     /* module paths; layer names stand behind "model.layers.N." */
     const char *embed, *final_norm, *head;
     const char *layer_prefix;

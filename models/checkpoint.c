@@ -130,9 +130,7 @@ void checkpoint_release(struct checkpoint *c)
     arena_release(&c->mem);
 }
 
-/* Hugging Face's name -> GGUF's, into `out` (at least 128 bytes); false when there is no such name.
- */
-static bool gguf_name(const struct arch *a, const char *name, char out[128])
+bool gguf_name(const struct arch *a, const char *name, char out[128])
 {
     const char *dot = strrchr(name, '.');
     const size_t prefix = strlen(a->layer_prefix);
@@ -178,14 +176,31 @@ const struct stored_tensor *checkpoint_find(const struct checkpoint *c, const ch
     return gguf_name(c->config.arch, name, other) ? store_find(c->store, other) : NULL;
 }
 
+int64_t gguf_permutes(const struct model_config *c, const char *name)
+{
+    const struct arch *a = c->arch;
+
+    if (!a->gguf_permutes_qk)
+        return 0;
+    return strstr(name, a->linear[LIN_Q]) || strstr(name, a->linear[LIN_K]) ? c->head_dim : 0;
+}
+
 int64_t checkpoint_rows_permuted(const struct checkpoint *c, const char *name)
 {
-    const struct arch *a = c->config.arch;
+    return c->kind == CHECKPOINT_GGUF ? gguf_permutes(&c->config, name) : 0;
+}
 
-    if (c->kind != CHECKPOINT_GGUF || !a->gguf_permutes_qk)
-        return 0;
-    return strstr(name, a->linear[LIN_Q]) || strstr(name, a->linear[LIN_K]) ? c->config.head_dim
-                                                                            : 0;
+/* Rows stored (half, 2) per head, ours (2, half): our row p * half + j is theirs 2 * j + p. */
+int64_t gguf_row(int64_t row, int64_t head_dim)
+{
+    const int64_t half = head_dim / 2, h = row / head_dim, i = row % head_dim;
+
+    return h * head_dim + 2 * (i % half) + i / half;
+}
+
+const char *gguf_architecture(const struct model_config *c)
+{
+    return c->arch->gguf_as ? c->arch->gguf_as : c->arch->gguf;
 }
 
 /* Left over from training or from older writers; they carry nothing a model needs. */

@@ -34,6 +34,16 @@ const struct stored_tensor *checkpoint_find(const struct checkpoint *c, const ch
  * Returns the head size, 0 when rows are in order. */
 int64_t checkpoint_rows_permuted(const struct checkpoint *c, const char *name);
 
+/* What a GGUF file of such a model says, for writers. The name of a tensor of Hugging Face's, into
+ * `out`; false: there is none. */
+bool gguf_name(const struct arch *a, const char *name, char out[128]);
+/* The head size where the rows of this tensor lie (half, 2) per head, else 0; our row's place then.
+ */
+int64_t gguf_permutes(const struct model_config *c, const char *name);
+int64_t gguf_row(int64_t row, int64_t head_dim);
+/* general.architecture */
+const char *gguf_architecture(const struct model_config *c);
+
 /* Tensors the config does not explain: listed in an EFORMAT. `known` (count) are sorted names. */
 enum graft_status checkpoint_check_names(const struct checkpoint *c, const char *const *known,
                                          int64_t count, struct graft_err *err);

@@ -59,14 +59,6 @@ static const char *name_of(struct loading *l, const char *prefix, int64_t layer,
     return s ? s : "";
 }
 
-/* Rows stored (half, 2) per head, wanted (2, half): our row p * half + j is theirs 2 * j + p. */
-static int64_t permuted_row(int64_t row, int64_t head_dim)
-{
-    const int64_t half = head_dim / 2, h = row / head_dim, i = row % head_dim;
-
-    return h * head_dim + 2 * (i % half) + i / half;
-}
-
 static enum graft_status unpermute(struct qmat *w, int64_t head_dim, struct arena *mem,
                                    struct graft_err *err)
 {
@@ -77,8 +69,8 @@ static enum graft_status unpermute(struct qmat *w, int64_t head_dim, struct aren
     if (!copy)
         return graft_fail_nomem(err, "rows of q and k", (size_t)w->rows * row);
     for (int64_t i = 0; i < w->rows; i++)
-        memcpy(copy + (size_t)i * row,
-               (const char *)w->data + (size_t)permuted_row(i, head_dim) * row, row);
+        memcpy(copy + (size_t)i * row, (const char *)w->data + (size_t)gguf_row(i, head_dim) * row,
+               row);
     w->data = copy;
     return GRAFT_OK;
 }
@@ -99,7 +91,7 @@ static const float *load_vector(struct loading *l, const char *name, int64_t n)
     }
     qmat_decode(&t->mat, 0, n, v);
     for (int64_t i = 0; ours != v && i < n; i++)
-        ours[i] = v[permuted_row(i, head_dim)];
+        ours[i] = v[gguf_row(i, head_dim)];
     l->m->params += n;
     l->m->weight_bytes += (size_t)n * 4;
     return ours;

@@ -3,13 +3,13 @@
 
 #include "train/api.h"
 #include "train/combine.h"
+#include "train/export.h"
 #include "train/merge.h"
 
 static enum graft_status merge_options(const struct graft_merge_opts *o, struct merge_opts *m,
                                        struct graft_err *err)
 {
     static const char *const onto[] = { "auto", "original", "quantized" };
-    static const enum qtype dtypes[] = { QT_F32, QT_BF16, QT_F16 };
     int which = 0;
 
     while (o->onto && which < 3 && strcmp(o->onto, onto[which]) != 0)
@@ -20,15 +20,10 @@ static enum graft_status merge_options(const struct graft_merge_opts *o, struct 
     m->onto = (enum merge_onto)which;
     m->force = o->force;
     m->dtype = QT_COUNT;
+    m->gguf = merge_is_gguf(m->output);
     if (!o->dtype || !strcmp(o->dtype, "auto"))
         return GRAFT_OK;
-    for (int i = 0; i < 3; i++)
-        if (!strcmp(o->dtype, qtypes[dtypes[i]].name))
-            m->dtype = dtypes[i];
-    if (m->dtype == QT_COUNT)
-        return graft_fail(err, GRAFT_EARG, "dtype: found \"%s\", wanted auto, f32, bf16 or f16",
-                          o->dtype);
-    return GRAFT_OK;
+    return merge_dtype_parse("dtype", o->dtype, m->gguf, &m->dtype, err);
 }
 
 enum graft_status graft_merge(const char *base, const char *adapter, const char *output,
@@ -40,6 +35,24 @@ enum graft_status graft_merge(const char *base, const char *adapter, const char 
 
     GRAFT_TRY(merge_options(opts ? opts : &defaults, &m, err));
     return merge_run(&m, &report, err);
+}
+
+enum graft_status graft_export(const char *adapter, const char *base, const char *output,
+                               const struct graft_export_opts *opts, const char **lost,
+                               struct graft_err *err)
+{
+    static const struct graft_export_opts defaults = GRAFT_EXPORT_DEFAULTS;
+    const struct graft_export_opts *o = opts ? opts : &defaults;
+    struct export_opts x = {
+        .base = base, .adapter = adapter, .output = output, .force = o->force
+    };
+    struct export_report report;
+
+    GRAFT_TRY(export_parse("to", o->to, "dtype", o->dtype, &x, err));
+    GRAFT_TRY(export_run(&x, &report, err));
+    if (lost)
+        *lost = report.lost;
+    return GRAFT_OK;
 }
 
 static enum graft_status combine_options(const struct graft_combine_opts *o, struct combine_opts *c,

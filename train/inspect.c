@@ -141,6 +141,39 @@ static enum graft_status inspect_file(const char *path, json_t *o, struct graft_
     return GRAFT_OK;
 }
 
+/* A GGUF adapter is no base: its own keys and tensors. */
+static enum graft_status inspect_gguf(const char *path, json_t *o, struct graft_err *err)
+{
+    static const char *const texts[] = { "general.architecture", "adapter.type" };
+    static const char *const keys[] = { "architecture", "method" };
+    struct gguf g = { 0 };
+    const char *s = NULL, *type = NULL;
+    double alpha = 0;
+    enum graft_status st = gguf_open(path, &g, err);
+
+    if (!st)
+        st = gguf_str(&g, "general.type", "model", &type, err);
+    if (!st && strcmp(type, "adapter") != 0) {
+        gguf_release(&g);
+        return inspect_base(path, o, err);
+    }
+    json_object_set_new(o, "kind", json_string("adapter"));
+    json_object_set_new(o, "format", json_string("gguf"));
+    for (int i = 0; i < 2 && !st; i++) {
+        st = gguf_str(&g, texts[i], "", &s, err);
+        if (!st)
+            json_object_set_new(o, keys[i], json_string(s));
+    }
+    if (!st)
+        st = gguf_float(&g, "adapter.lora.alpha", 0, &alpha, err);
+    if (!st) {
+        json_object_set_new(o, "alpha", json_number(alpha));
+        add_tensors(o, &g.store);
+    }
+    gguf_release(&g);
+    return st;
+}
+
 enum graft_status inspect_path(const char *path, json_t **out, struct graft_err *err)
 {
     json_t *o = json_pack("{s:s}", "path", path);
@@ -154,6 +187,8 @@ enum graft_status inspect_path(const char *path, json_t **out, struct graft_err 
         st = inspect_adapter(path, o, err);
     else if (!dir_exists(path) && dot && !strcmp(dot, ".safetensors"))
         st = inspect_file(path, o, err);
+    else if (gguf_is(path))
+        st = inspect_gguf(path, o, err);
     else
         st = inspect_base(path, o, err);
     if (st)

@@ -4,28 +4,11 @@
 #include <string.h>
 
 #include "io/safetensors.h"
+#include "train/merge_impl.h"
 #include "train/output.h"
 
 enum { ROWS_BYTES = 16 << 20 };                /* of f32 rows worked on at once */
 static const int64_t SHARD_BYTES = 5000000000; /* 5 GB, as transformers cuts */
-
-struct merge {
-    const struct merge_opts *opts;
-    struct base base;
-    struct text own; /* the words of the adapter's folder, when it has some */
-    const struct text *text;
-    struct task_list tasks;
-    struct adapter *adapter;
-    struct model_tensor *tensor;
-    int64_t count;
-    enum qtype dtype;
-    bool untied; /* the head changed: it is written beside the embedding it was tied to */
-    struct merge_report report;
-    float *rows;
-    void *coded;
-    int64_t room; /* values that rows and coded hold */
-    struct arena mem;
-};
 
 static const struct model_tensor *tensor_named(const struct merge *m, const char *name)
 {
@@ -35,19 +18,18 @@ static const struct model_tensor *tensor_named(const struct merge *m, const char
     return NULL;
 }
 
-static const struct adapter_site *site_of(const struct merge *m, const struct model_tensor *t)
+const struct adapter_site *merge_site(const struct merge *m, const struct model_tensor *t)
 {
     return t->slot ? adapter_at(m->adapter, t->slot) : NULL;
 }
 
-/* Rows [first, first + n) of the tensor, merged, as f32 in m->rows. */
-static enum graft_status merged_rows(struct merge *m, const struct model_tensor *t, int64_t first,
-                                     int64_t n, struct graft_err *err)
+enum graft_status merge_rows(struct merge *m, const struct model_tensor *t, int64_t first,
+                             int64_t n, struct graft_err *err)
 {
     const int64_t cols = t->mat.cols;
 
     qmat_decode(&t->mat, first * cols, n * cols, m->rows);
-    for (const struct adapter_site *s = site_of(m, t); s; s = s->next) {
+    for (const struct adapter_site *s = merge_site(m, t); s; s = s->next) {
         if (t->is_bias && s->ops->merge_bias)
             s->ops->merge_bias(s, m->rows);
         else if (!t->is_bias && s->ops->merge_rows)
@@ -58,6 +40,17 @@ static enum graft_status merged_rows(struct merge *m, const struct model_tensor 
             return graft_fail(err, GRAFT_ERUN, "%s: merged value (%lld, %lld) is %g", t->name,
                               (long long)(first + i / cols), (long long)(i % cols),
                               (double)m->rows[i]);
+    return GRAFT_OK;
+}
+
+enum graft_status merge_encode(struct merge *m, const char *name, enum qtype type, int64_t n,
+                               struct graft_err *err)
+{
+    for (int64_t k = 0; type == QT_F16 && k < n; k++)
+        if (fabsf(m->rows[k]) > 65504)
+            return graft_fail(err, GRAFT_ERUN, "%s: %g does not fit f16; use --dtype bf16 or f32",
+                              name, (double)m->rows[k]);
+    qtypes[type].encode(m->coded, m->rows, n);
     return GRAFT_OK;
 }
 
@@ -72,13 +65,8 @@ static enum graft_status write_tensor(void *user, const struct safetensors_entry
     for (int64_t i = 0; i < t->mat.rows; i += step) {
         const int64_t n = t->mat.rows - i < step ? t->mat.rows - i : step;
 
-        GRAFT_TRY(merged_rows(m, t, i, n, err));
-        for (int64_t k = 0; e->type != QT_F32 && k < n * cols; k++)
-            if (e->type == QT_F16 && fabsf(m->rows[k]) > 65504)
-                return graft_fail(err, GRAFT_ERUN,
-                                  "%s: %g does not fit f16; use --dtype bf16 or f32", t->name,
-                                  (double)m->rows[k]);
-        q->encode(m->coded, m->rows, n * cols);
+        GRAFT_TRY(merge_rows(m, t, i, n, err));
+        GRAFT_TRY(merge_encode(m, t->name, e->type, n * cols, err));
         out_file_write(f, m->coded, (size_t)(n * cols) * (size_t)q->block_bytes);
     }
     return GRAFT_OK;
@@ -125,7 +113,7 @@ static enum graft_status write_shard(struct merge *m, const char *name, int64_t 
         };
         if (t->ndim == 1)
             e[i - first].dim[0] = t->mat.cols;
-        m->report.changed += site_of(m, t) != NULL;
+        m->report.changed += merge_site(m, t) != NULL;
         m->report.bytes += (size_t)tensor_bytes(m, t);
     }
     path_join(&path, m->opts->output, name);
@@ -249,6 +237,32 @@ static enum qtype choose_dtype(const struct merge *m)
     return m->base.ck.kind == CHECKPOINT_FOLDER && qtypes[w->type].is_float ? w->type : QT_BF16;
 }
 
+bool merge_is_gguf(const char *output)
+{
+    const size_t len = strlen(output);
+
+    return len > 5 && !strcmp(output + len - 5, ".gguf");
+}
+
+enum graft_status merge_dtype_parse(const char *place, const char *text, bool gguf, enum qtype *out,
+                                    struct graft_err *err)
+{
+    static const enum qtype dtypes[] = { QT_F32, QT_BF16, QT_F16, QT_Q8_0 };
+
+    for (int i = 0; i < 3 + gguf; i++)
+        if (!strcmp(text, qtypes[dtypes[i]].name)) {
+            *out = dtypes[i];
+            return GRAFT_OK;
+        }
+    return graft_fail(err, GRAFT_EARG, "%s: found \"%s\", wanted f32, bf16%s", place, text,
+                      gguf ? ", f16 or q8_0" : " or f16");
+}
+
+static enum qtype gguf_dtype(const struct merge_opts *o)
+{
+    return o->dtype == QT_COUNT ? QT_F16 : o->dtype;
+}
+
 /* A change of a bias needs a bias to change; a changed tied head needs a head of its own. */
 static enum graft_status check_sites(struct merge *m, struct graft_err *err)
 {
@@ -284,6 +298,7 @@ static enum graft_status list_tensors(struct merge *m, struct graft_err *err)
     for (int64_t i = 0; i < m->count; i++)
         if (m->tensor[i].mat.cols > widest)
             widest = m->tensor[i].mat.cols;
+    widest *= m->base.ck.config.head_dim; /* a GGUF's rows are put in order by heads */
     m->room = ROWS_BYTES / 4 > widest ? ROWS_BYTES / 4 : widest;
     m->rows = arena_array(&m->mem, (size_t)m->room, sizeof *m->rows);
     m->coded = arena_array(&m->mem, (size_t)m->room, sizeof *m->rows);
@@ -312,6 +327,8 @@ static enum graft_status write_all(struct merge *m, struct graft_err *err)
     bool made;
     enum graft_status st;
 
+    if (m->opts->gguf)
+        return merge_write_gguf(m, err);
     GRAFT_TRY(result_folder(dir, m->opts->force, &made, err));
     st = write_weights(m, err);
     if (!st)
@@ -331,7 +348,7 @@ static enum graft_status check_output(const struct merge_opts *o, struct graft_e
     const bool base = same_place(o->output, o->base);
 
     if (!base && !same_place(o->output, o->adapter))
-        return GRAFT_OK;
+        return o->gguf ? merge_check_gguf(o, err) : GRAFT_OK;
     return graft_fail(err, GRAFT_EARG, "output %s is the %s itself; use another folder with -o DIR",
                       o->output, base ? "base" : "adapter");
 }
@@ -353,7 +370,7 @@ enum graft_status merge_run(const struct merge_opts *opts, struct merge_report *
         st = tasks_load(&m.tasks, m.base.model, err);
     if (!st) {
         m.adapter = m.tasks.task[0].adapter;
-        m.report.dtype = m.dtype = choose_dtype(&m);
+        m.report.dtype = m.dtype = opts->gguf ? gguf_dtype(opts) : choose_dtype(&m);
         snprintf(m.report.format, sizeof m.report.format, "%s",
                  qtypes[m.base.model->layer[0].linear[LIN_Q].w.type].name);
         st = check_sites(&m, err);

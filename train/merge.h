@@ -1,5 +1,5 @@
-/* train/merge.h - an adapter into its base: a Hugging Face checkpoint of the sum. And a quantised
- * base into a container. Both work tensor by tensor, whatever the size. */
+/* train/merge.h - an adapter into its base: a Hugging Face checkpoint or a GGUF model of the sum.
+ * And a quantised base into a container. All work tensor by tensor, whatever the size. */
 #ifndef TRAIN_MERGE_H
 #define TRAIN_MERGE_H
 
@@ -14,9 +14,17 @@ enum merge_onto {
 struct merge_opts {
     const char *base, *adapter, *output;
     enum merge_onto onto;
-    enum qtype dtype; /* QT_F32, QT_BF16, QT_F16; QT_COUNT: the checkpoint's, bf16 when unknown */
+    bool gguf;        /* `output` is a GGUF model, made of a GGUF base; else a folder */
+    enum qtype dtype; /* QT_F32, QT_BF16, QT_F16; QT_COUNT: the checkpoint's, bf16 when unknown.
+                         Of a GGUF's changed tensors: QT_Q8_0 too; QT_COUNT: f16 */
     bool force;
 };
+
+/* Does this output ask for a GGUF model? */
+bool merge_is_gguf(const char *output);
+/* "f32", ..., of the kind of output; EARG "PLACE: found ...". */
+enum graft_status merge_dtype_parse(const char *place, const char *text, bool gguf, enum qtype *out,
+                                    struct graft_err *err);
 
 struct merge_report {
     enum merge_onto onto; /* what it was */
@@ -26,6 +34,7 @@ struct merge_report {
     int64_t tensors, changed;
     size_t bytes;
     int shards;
+    int64_t in_f16; /* GGUF: tensors whose rows are no whole number of q8_0 blocks */
 };
 
 /* EARG: the method cannot be merged (by name); ERUN: a merged value is not finite (tensor named).

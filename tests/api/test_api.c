@@ -663,6 +663,34 @@ static void combined_adapters_are_one(void **state)
     graft_model_free(m);
 }
 
+static void an_adapter_goes_to_llama_cpp(void **state)
+{
+    struct graft_export_opts opts = GRAFT_EXPORT_DEFAULTS;
+    struct graft_merge_opts merge = GRAFT_MERGE_DEFAULTS;
+    const char *lost = "nothing yet";
+
+    (void)state;
+    ok(graft_export(in_dir("one"), in_dir("base"), in_dir("one.gguf"), NULL, &lost, &err));
+    assert_null(lost);
+    refused(graft_export(in_dir("one"), in_dir("base"), in_dir("one.gguf"), NULL, NULL, &err),
+            GRAFT_EARG, "exists");
+    opts.force = true;
+    opts.dtype = "q8_0";
+    ok(graft_export(in_dir("one"), in_dir("base"), in_dir("one.gguf"), &opts, NULL, &err));
+    opts.dtype = "q4_0";
+    refused(graft_export(in_dir("one"), in_dir("base"), in_dir("one.gguf"), &opts, NULL, &err),
+            GRAFT_EARG, "\"q4_0\"");
+    opts.dtype = NULL;
+    opts.to = "peft";
+    refused(graft_export(in_dir("one"), in_dir("base"), in_dir("x"), &opts, NULL, &err), GRAFT_EARG,
+            "PEFT");
+    merge.dtype = "q8_0";
+    refused(graft_merge(in_dir("base"), in_dir("one"), in_dir("x"), &merge, &err), GRAFT_EARG,
+            "\"q8_0\"");
+    refused(graft_merge(in_dir("base"), in_dir("one"), in_dir("x.gguf"), &merge, &err), GRAFT_EARG,
+            "GGUF base");
+}
+
 static void keep_note(void *user, const char *msg)
 {
     snprintf(user, 512, "%s", msg);
@@ -705,6 +733,7 @@ int main(void)
         cmocka_unit_test(the_flag_ends_a_run_after_saving),
         cmocka_unit_test(merged_it_answers_as_the_adapter_does),
         cmocka_unit_test(combined_adapters_are_one),
+        cmocka_unit_test(an_adapter_goes_to_llama_cpp),
         cmocka_unit_test(a_note_tells_of_weights_the_adapter_was_not_trained_over),
     };
 

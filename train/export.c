@@ -1,0 +1,130 @@
+#include "train/export.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "train/output.h"
+
+const char *const export_names[EXPORT_FORMS + 1] = { "gguf", "peft", "adapter-hub", NULL };
+
+const struct exporter exporters[] = {
+    { .method = NULL },
+};
+
+enum graft_status export_parse(const char *to_place, const char *to, const char *dtype_place,
+                               const char *dtype, struct export_opts *out, struct graft_err *err)
+{
+    static const enum qtype dtypes[] = { QT_F32, QT_F16, QT_BF16, QT_Q8_0 };
+    int form = 0;
+
+    while (to && export_names[form] && strcmp(to, export_names[form]) != 0)
+        form++;
+    if (!export_names[form])
+        return graft_fail(err, GRAFT_EARG, "%s: found \"%s\", wanted gguf, peft or adapter-hub",
+                          to_place, to);
+    out->form = (enum export_form)form;
+    out->dtype = dtype ? QT_COUNT : QT_F32;
+    for (int i = 0; dtype && i < 4; i++)
+        if (!strcmp(dtype, qtypes[dtypes[i]].name))
+            out->dtype = dtypes[i];
+    if (out->dtype == QT_COUNT)
+        return graft_fail(err, GRAFT_EARG, "%s: found \"%s\", wanted f32, f16, bf16 or q8_0",
+                          dtype_place, dtype);
+    if (dtype && out->form != EXPORT_GGUF)
+        return graft_fail(err, GRAFT_EARG, "%s is for gguf; %s keeps the adapter's", dtype_place,
+                          to);
+    return GRAFT_OK;
+}
+
+static const struct exporter *exporter_for(const char *method, enum export_form form)
+{
+    for (const struct exporter *e = exporters; e->method; e++)
+        if (e->form == form && !strcmp(e->method, method))
+            return e;
+    return NULL;
+}
+
+/* Where a method has no row: either its folder is in that format, or nothing there can hold it. */
+static enum graft_status refuse(const struct export_opts *o, const char *method,
+                                struct graft_err *err)
+{
+    if (o->form == EXPORT_PEFT)
+        return graft_fail(
+            err, GRAFT_EARG,
+            "%s: a %s adapter is in PEFT's own format already: PEFT opens the folder as "
+            "it is",
+            o->adapter, method);
+    return graft_fail(err, GRAFT_EARG, "%s: adapter-hub's format has no %s adapters", o->adapter,
+                      method);
+}
+
+static enum graft_status check_output(const struct export_opts *o, struct graft_err *err)
+{
+    if (same_place(o->output, o->base) || same_place(o->output, o->adapter))
+        return graft_fail(err, GRAFT_EARG, "output %s is what is read; use another name with -o",
+                          o->output);
+    if (o->form == EXPORT_GGUF && dir_exists(o->output))
+        return graft_fail(err, GRAFT_EARG, "output %s is a folder, wanted the name of a file",
+                          o->output);
+    if (o->form == EXPORT_GGUF && file_exists(o->output) && !o->force)
+        return graft_fail(err, GRAFT_EARG,
+                          "%s exists; use another name with -o, or --force to replace it",
+                          o->output);
+    return GRAFT_OK;
+}
+
+static enum graft_status export_loaded(struct exporting *x, struct graft_err *err)
+{
+    const struct exporter *e = exporter_for(x->task->config.method, x->opts->form);
+    const char *dir = x->opts->output;
+    enum graft_status st;
+    bool made;
+
+    if (x->opts->form == EXPORT_GGUF)
+        return export_gguf(x, err);
+    x->report->lost = e->lost;
+    GRAFT_TRY(adapter_folder(dir, x->opts->force, &made, err));
+    st = e->write(x, err);
+    if (st)
+        adapter_folder_discard(dir, made);
+    return st;
+}
+
+/* The base is only asked for names and shapes: it stays as it lies, whatever was trained over. */
+static enum graft_status load(const struct export_opts *o, struct base *base, struct task *k,
+                              struct graft_err *err)
+{
+    const struct quant_config quant = { .mode = QUANT_AUTO };
+
+    GRAFT_TRY(base_open(o->base, &quant, false, base, err));
+    facts_compare(k->dir, &k->facts, k->config.base_model_name_or_path, &base->ck);
+    GRAFT_TRY(adapter_new(&k->config, &base->model->slots, false, &k->adapter, err));
+    return adapter_load_values(k->adapter, k->dir, err);
+}
+
+enum graft_status export_run(const struct export_opts *opts, struct export_report *out,
+                             struct graft_err *err)
+{
+    struct export_report report = { 0 };
+    struct task_list tasks = { 0 };
+    struct base base = { 0 };
+    int index = 0;
+    enum graft_status st = check_output(opts, err);
+
+    if (!st)
+        st = tasks_add(&tasks, "adapter", opts->adapter, &index, err);
+    if (!st && opts->form != EXPORT_GGUF && !exporter_for(tasks.task[0].config.method, opts->form))
+        st = refuse(opts, tasks.task[0].config.method, err);
+    if (!st)
+        st = load(opts, &base, &tasks.task[0], err);
+    if (!st) {
+        struct exporting x = { opts, &base, &tasks.task[0], &report };
+
+        st = export_loaded(&x, err);
+    }
+    tasks_release(&tasks);
+    base_release(&base);
+    if (!st)
+        *out = report;
+    return st;
+}
