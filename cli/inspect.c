@@ -66,9 +66,26 @@ static void print_tensors(const json_t *tensors)
     }
 }
 
+/* What a merge's audit found. */
+static void print_audit(const json_t *audit)
+{
+    const json_t *side;
+    size_t i;
+
+    if (!audit)
+        return;
+    printf("audit\n");
+    print_scalars("  ", audit);
+    json_array_foreach(json_object_get(audit, "against"), i, side)
+    {
+        printf("  against base and adapter\n");
+        print_scalars("    ", side);
+    }
+}
+
 static void print_text(const json_t *o)
 {
-    static const char *const parts[] = { "config", "graft", "result", "dtypes" };
+    static const char *const parts[] = { "config", "graft", "merge", "result", "dtypes" };
 
     print_scalars("", o);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
@@ -79,6 +96,7 @@ static void print_text(const json_t *o)
             print_scalars("  ", v);
         }
     }
+    print_audit(json_object_get(json_object_get(o, "merge"), "audit"));
     if (json_object_get(o, "tensors"))
         print_tensors(json_object_get(o, "tensors"));
 }

@@ -387,15 +387,34 @@ GRAFT_API enum graft_status graft_train(const char *config, const struct graft_t
 
 /* Files ---------------------------------------------------------------------------------------- */
 
+/* Base and adapter, unmerged, against the merged model: over the weights that were merged onto,
+ * then over the others where the base has both. Of target tokens, natural logarithms. */
+struct graft_audit {
+    int64_t records, tokens;
+    double merged_perplexity;
+    int sides;
+    struct {
+        bool quantized;      /* over the quantised weights; else over the original ones */
+        bool trained_on;     /* the adapter was trained over these */
+        double perplexity;   /* of base and adapter */
+        double kl, kl_max;   /* KL(base and adapter || merged): mean, largest */
+        double logit_change; /* the largest difference of two logits */
+        double same_token;   /* share of tokens whose likeliest is the same */
+    } side[2];
+};
+
 struct graft_merge_opts {
     const char *onto;  /* "auto": the weights it was trained on; "original"; "quantized" */
     const char *dtype; /* "auto": the base's, bf16 when unknown; "f32", "bf16", "f16". Of a GGUF's
                           changed tensors: "auto": f16; "q8_0" too */
     bool force;        /* replace a checkpoint, or a file, that is there */
+    const char *audit; /* JSONL whose records judge the result; it is written into the model's
+                          metadata too; NULL: no audit */
+    struct graft_audit *found; /* (optional) receives what the audit found */
 };
 #define GRAFT_MERGE_DEFAULTS                                                                       \
     {                                                                                              \
-        "auto", "auto", false                                                                      \
+        "auto", "auto", false, NULL, NULL                                                          \
     }
 
 /**

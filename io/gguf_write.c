@@ -244,3 +244,84 @@ enum graft_status gguf_write(const char *path, const struct gguf_keys *keys,
     out_file_abort(f);
     return st;
 }
+
+/* In the order of the file, as far as the data tells. */
+static int by_data(const void *a, const void *b)
+{
+    const char *x = (*(const struct stored_tensor *const *)a)->mat.data;
+    const char *y = (*(const struct stored_tensor *const *)b)->mat.data;
+
+    return (x > y) - (x < y);
+}
+
+enum graft_status gguf_tensors_in_order(const struct gguf *g, const struct stored_tensor ***out,
+                                        struct graft_err *err)
+{
+    const size_t n = (size_t)g->store.count;
+    const struct stored_tensor **t = mem_array(n + 1, sizeof *t);
+
+    if (!t)
+        return graft_fail_nomem(err, g->store.path, n * sizeof *t);
+    for (size_t i = 0; i < n; i++)
+        t[i] = &g->store.tensor[i];
+    qsort(t, n, sizeof *t, by_data);
+    *out = t;
+    return GRAFT_OK;
+}
+
+struct copying {
+    const struct stored_tensor **from;
+    struct gguf_entry *entry;
+};
+
+static enum graft_status copy_tensor(void *user, const struct gguf_entry *e, struct out_file *f,
+                                     struct graft_err *err)
+{
+    const struct copying *c = user;
+    const struct stored_tensor *t = c->from[e - c->entry];
+
+    (void)err;
+    out_file_write(f, t->mat.data, t->bytes);
+    file_forget(t->mat.data, t->bytes);
+    return GRAFT_OK;
+}
+
+static enum graft_status annotate(const char *path, struct gguf *g, const char *key,
+                                  const char *value, struct copying *c, struct gguf_keys *k,
+                                  struct graft_err *err)
+{
+    const size_t n = (size_t)g->store.count;
+    int64_t align = 32;
+
+    GRAFT_TRY(gguf_int(g, "general.alignment", 32, &align, err));
+    GRAFT_TRY(gguf_tensors_in_order(g, &c->from, err));
+    c->entry = mem_array(n + 1, sizeof *c->entry);
+    if (!c->entry)
+        return graft_fail_nomem(err, path, n * sizeof *c->entry);
+    for (size_t i = 0; i < n; i++) {
+        c->entry[i] = (struct gguf_entry){ .name = c->from[i]->name,
+                                           .type = c->from[i]->mat.type,
+                                           .ndim = c->from[i]->ndim };
+        memcpy(c->entry[i].dim, c->from[i]->dim, sizeof c->entry[i].dim);
+    }
+    GRAFT_TRY(gguf_put_all(k, g, &key, 1, err));
+    gguf_put_str(k, key, value);
+    return gguf_write(path, k, c->entry, (int64_t)n, align, copy_tensor, c, err);
+}
+
+enum graft_status gguf_annotate(const char *path, const char *key, const char *value,
+                                struct graft_err *err)
+{
+    struct gguf g = { 0 };
+    struct gguf_keys k = { STRBUF_INIT, 0 };
+    struct copying c = { NULL, NULL };
+    enum graft_status st = gguf_open(path, &g, err);
+
+    if (!st)
+        st = annotate(path, &g, key, value, &c, &k, err);
+    mem_free(c.from);
+    mem_free(c.entry);
+    gguf_keys_release(&k);
+    gguf_release(&g);
+    return st;
+}

@@ -20,6 +20,11 @@ void gguf_put_copy(struct gguf_keys *k, const struct gguf_value *v);
 enum graft_status gguf_put_all(struct gguf_keys *k, const struct gguf *g, const char *const *but,
                                int count, struct graft_err *err);
 
+/* The tensors of `g` in its file's order (as far as their data tells), for a copy of it; the caller
+ * frees the list with mem_free. ENOMEM. */
+enum graft_status gguf_tensors_in_order(const struct gguf *g, const struct stored_tensor ***out,
+                                        struct graft_err *err);
+
 struct gguf_entry {
     const char *name;
     enum qtype type; /* one that ggml has */
@@ -35,5 +40,10 @@ typedef enum graft_status gguf_fill(void *user, const struct gguf_entry *e, stru
 enum graft_status gguf_write(const char *path, const struct gguf_keys *keys,
                              const struct gguf_entry *entry, int64_t count, int64_t align,
                              gguf_fill *fill, void *user, struct graft_err *err);
+
+/* Put one string more among the keys of a file, in place of one of that name. The file is written
+ * anew beside itself and replaces itself. EIO, EFORMAT, EARG, EWRITE. */
+enum graft_status gguf_annotate(const char *path, const char *key, const char *value,
+                                struct graft_err *err);
 
 #endif

@@ -32,4 +32,12 @@ enum graft_status safetensors_write(const char *path, const struct safetensors_e
                                     int64_t count, const char *const *metadata,
                                     safetensors_fill *fill, void *user, struct graft_err *err);
 
+/* Append the metadata's value of `key`, nothing when there is none. EIO, EFORMAT. */
+enum graft_status safetensors_metadata(const char *path, const char *key, struct strbuf *out,
+                                       struct graft_err *err);
+/* Put one pair more into the metadata of a file of safetensors_write that has some. The file is
+ * written anew beside itself, piece by piece, and replaces itself. */
+enum graft_status safetensors_annotate(const char *path, const char *key, const char *value,
+                                       struct graft_err *err);
+
 #endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "io/safetensors_header.h"
 
 struct plan {
@@ -208,5 +209,89 @@ enum graft_status safetensors_write(const char *path, const struct safetensors_e
         st = write_file(path, plan, count, &header, fill, user, err);
     strbuf_release(&header);
     mem_free(plan);
+    return st;
+}
+
+static const char metadata_begins[] = "{\"__metadata__\":{";
+
+/* The old header with the pair as the metadata's first. */
+static enum graft_status annotated_header(const struct mapped_file *m, uint64_t len,
+                                          const char *path, const char *key, const char *value,
+                                          struct strbuf *out, struct graft_err *err)
+{
+    const char *old = (const char *)m->data + sizeof len;
+    const size_t begin = sizeof metadata_begins - 1;
+
+    if (len < begin || memcmp(old, metadata_begins, begin) != 0)
+        return graft_fail(err, GRAFT_EARG, "%s: the file has no metadata to add to", path);
+    while (len > begin && old[len - 1] == ' ')
+        len--;
+    strbuf_add(out, old, begin);
+    put_string(out, key);
+    strbuf_putc(out, ':');
+    put_string(out, value);
+    if (old[begin] != '}')
+        strbuf_putc(out, ',');
+    strbuf_add(out, old + begin, len - begin);
+    while (out->len % 8 != 0 && !out->failed)
+        strbuf_putc(out, ' ');
+    return out->failed ? graft_fail_nomem(err, path, out->len) : GRAFT_OK;
+}
+
+enum graft_status safetensors_annotate(const char *path, const char *key, const char *value,
+                                       struct graft_err *err)
+{
+    enum { PIECE = 16 << 20 };
+    struct strbuf header = STRBUF_INIT;
+    struct mapped_file m = { NULL, 0 };
+    struct out_file *f = NULL;
+    uint64_t len = 0, n;
+    enum graft_status st;
+
+    GRAFT_TRY(file_map(path, &m, err));
+    if (m.size >= sizeof len)
+        memcpy(&len, m.data, sizeof len);
+    st = len && len <= m.size - sizeof len
+             ? annotated_header(&m, len, path, key, value, &header, err)
+             : graft_fail(err, GRAFT_EFORMAT, "%s: cut short", path);
+    if (!st)
+        st = out_file_open(path, &f, err);
+    if (!st) {
+        n = header.len;
+        out_file_write(f, &n, sizeof n);
+        out_file_write(f, header.buf, header.len);
+        for (size_t i = sizeof len + len; i < m.size; i += PIECE) {
+            const size_t step = m.size - i < PIECE ? m.size - i : PIECE;
+
+            out_file_write(f, (const char *)m.data + i, step);
+            file_forget((const char *)m.data + i, step);
+        }
+        st = out_file_commit(f, err);
+    }
+    strbuf_release(&header);
+    file_unmap(&m);
+    return st;
+}
+
+enum graft_status safetensors_metadata(const char *path, const char *key, struct strbuf *out,
+                                       struct graft_err *err)
+{
+    struct mapped_file m = { NULL, 0 };
+    uint64_t len = 0;
+    json_t *o = NULL;
+    const char *text;
+    enum graft_status st;
+
+    GRAFT_TRY(file_map(path, &m, err));
+    if (m.size >= sizeof len)
+        memcpy(&len, m.data, sizeof len);
+    st = len && len <= ST_HEADER_MAX && len <= m.size - sizeof len
+             ? json_read(path, (const char *)m.data + sizeof len, len, &o, err)
+             : graft_fail(err, GRAFT_EFORMAT, "%s: cut short", path);
+    text = json_string_value(json_object_get(json_object_get(o, "__metadata__"), key));
+    if (text)
+        strbuf_puts(out, text);
+    json_decref(o);
+    file_unmap(&m);
     return st;
 }

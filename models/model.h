@@ -81,9 +81,14 @@ enum graft_status model_tensors(const struct model *m, struct arena *mem, struct
 enum net_mode {
     NET_LOSS,   /* scalar: sum of -log p over tokens with a target */
     NET_LOGITS, /* (segments, V): of each segment's last token; forward only */
+    NET_HIDDEN, /* (N, C): what the head gets, of every token; forward only */
 };
 /* Record the forward graph; `a` may be NULL. NULL result: see graph_error. */
 struct tensor *model_record(const struct model *m, struct adapter *a, struct graph *g,
                             enum net_mode mode);
+/* The head alone over rows that NET_HIDDEN gave, `rows` (M, C), a leaf: logits (n, V) of the rows
+ * that the pass's ids name. */
+struct tensor *model_record_head(const struct model *m, struct adapter *a, struct graph *g,
+                                 struct tensor *rows);
 
 #endif

@@ -89,6 +89,8 @@ static struct tensor *head(struct builder *b, struct tensor *x, enum net_mode mo
 {
     const struct model_linear *l = &b->m->head;
 
+    if (mode == NET_HIDDEN)
+        return x;
     if (mode == NET_LOGITS)
         return linear(b, l, op_pick_last(b->g, x));
     if (adapter_at(b->a, &b->m->slots.slot[l->slot]))
@@ -122,4 +124,12 @@ struct tensor *model_record(const struct model *m, struct adapter *a, struct gra
     }
     graph_block(g, x);
     return head(&b, norm(&b, &m->final_norm, x), mode);
+}
+
+struct tensor *model_record_head(const struct model *m, struct adapter *a, struct graph *g,
+                                 struct tensor *rows)
+{
+    struct builder b = { m, m->config, a, g, NULL };
+
+    return linear(&b, &m->head, op_embedding(g, graph_leaf(g, rows), NULL, 1.0f));
 }

@@ -1,4 +1,5 @@
 /* The public interface: what makes files of files. */
+#include <math.h>
 #include <string.h>
 
 #include "train/api.h"
@@ -26,15 +27,38 @@ static enum graft_status merge_options(const struct graft_merge_opts *o, struct 
     return merge_dtype_parse("dtype", o->dtype, m->gguf, &m->dtype, err);
 }
 
+static void tell_audit(const struct audit *a, struct graft_audit *out)
+{
+    *out = (struct graft_audit){ .records = a->records,
+                                 .tokens = a->tokens,
+                                 .merged_perplexity = exp(a->side[0].merged_loss),
+                                 .sides = a->sides };
+    for (int i = 0; i < a->sides; i++) {
+        const struct audit_side *s = &a->side[i];
+
+        out->side[i].quantized = s->onto == ONTO_QUANTIZED;
+        out->side[i].trained_on = s->trained_on;
+        out->side[i].perplexity = exp(s->loss);
+        out->side[i].kl = s->kl;
+        out->side[i].kl_max = s->kl_most;
+        out->side[i].logit_change = s->logit_change;
+        out->side[i].same_token = (double)s->same / (double)s->tokens;
+    }
+}
+
 enum graft_status graft_merge(const char *base, const char *adapter, const char *output,
                               const struct graft_merge_opts *opts, struct graft_err *err)
 {
     static const struct graft_merge_opts defaults = GRAFT_MERGE_DEFAULTS;
-    struct merge_opts m = { .base = base, .adapter = adapter, .output = output };
+    const struct graft_merge_opts *o = opts ? opts : &defaults;
+    struct merge_opts m = { .base = base, .adapter = adapter, .output = output, .audit = o->audit };
     struct merge_report report;
 
-    GRAFT_TRY(merge_options(opts ? opts : &defaults, &m, err));
-    return merge_run(&m, &report, err);
+    GRAFT_TRY(merge_options(o, &m, err));
+    GRAFT_TRY(merge_run(&m, &report, err));
+    if (o->audit && o->found)
+        tell_audit(&report.audit, o->found);
+    return GRAFT_OK;
 }
 
 enum graft_status graft_export(const char *adapter, const char *base, const char *output,

@@ -122,6 +122,29 @@ enum graft_status net_make(const struct model *m, struct adapter *a, const struc
     return st;
 }
 
+enum graft_status net_make_head(const struct model *m, struct adapter *a, float *hidden,
+                                int64_t rows, struct net *out, struct graft_err *err)
+{
+    const struct graph_opts g = { rows, 1, DT_F32, false };
+    struct net n = { .max_tokens = rows, .max_segments = 1 };
+    struct tensor table = { .ndim = 2, .dim = { rows, m->config->hidden }, .data = hidden };
+    enum graft_status st = graph_new(&g, &n.g, err);
+
+    if (st)
+        return st;
+    n.out = model_record_head(m, a, n.g, &table);
+    st = graph_error(n.g, err);
+    if (!st)
+        st = graph_plan(n.g, &n.out, 1, 0, &n.plan, err);
+    if (!st)
+        st = graph_allocate(n.g, NULL, err);
+    if (st)
+        net_release(&n);
+    else
+        *out = n;
+    return st;
+}
+
 void net_release(struct net *n)
 {
     graph_free(n->g);

@@ -46,6 +46,10 @@ struct net_opts {
 enum graft_status net_make(const struct model *m, struct adapter *a, const struct net_opts *opts,
                            struct net *out, struct graft_err *err);
 void net_release(struct net *n);
+/* The head alone, over rows that a net with NET_HIDDEN gave: hidden (rows, C), borrowed. A pass's
+ * ids name rows of it, out->out is (n, V). */
+enum graft_status net_make_head(const struct model *m, struct adapter *a, float *hidden,
+                                int64_t rows, struct net *out, struct graft_err *err);
 
 /* Peak resident memory of this process so far, bytes (VmHWM). */
 size_t peak_memory(void);

@@ -7,6 +7,7 @@
 #include "models/arch.h"
 #include "models/checkpoint.h"
 #include "train/facts.h"
+#include "train/merge_note.h"
 
 static bool folder_has(const char *dir, const char *name)
 {
@@ -67,6 +68,7 @@ static void add_model(json_t *o, const struct model_config *c)
 static enum graft_status inspect_base(const char *path, json_t *o, struct graft_err *err)
 {
     struct checkpoint c;
+    json_t *note = NULL;
     enum graft_status st;
 
     GRAFT_TRY(checkpoint_open(path, true, &c, err));
@@ -75,9 +77,11 @@ static enum graft_status inspect_base(const char *path, json_t *o, struct graft_
     json_object_set_new(o, "format", json_string(c.store->format));
     json_object_set_new(o, "hash", json_string(c.hash));
     add_model(o, &c.config);
+    st = merge_note_read(path, &note, err);
+    if (note)
+        json_object_set_new(o, "merge", note);
     add_tensors(o, c.store);
-    st = GRAFT_OK;
-    if (c.kind == CHECKPOINT_CONTAINER) {
+    if (!st && c.kind == CHECKPOINT_CONTAINER) {
         st = container_verify(&c.container, err);
         json_object_set_new(o, "checksums", json_string("verified"));
     }

@@ -353,11 +353,21 @@ static enum graft_status check_output(const struct merge_opts *o, struct graft_e
                       o->output, base ? "base" : "adapter");
 }
 
+void merge_close(struct merge *m)
+{
+    text_release(&m->own);
+    tasks_release(&m->tasks);
+    base_release(&m->base);
+    arena_release(&m->mem);
+    m->text = NULL;
+    m->adapter = NULL;
+}
+
 enum graft_status merge_run(const struct merge_opts *opts, struct merge_report *out,
                             struct graft_err *err)
 {
     struct merge m = { .opts = opts };
-    struct quant_config quant;
+    struct quant_config quant = { .mode = QUANT_AUTO };
     enum graft_status st = check_output(opts, err);
 
     if (!st)
@@ -370,6 +380,7 @@ enum graft_status merge_run(const struct merge_opts *opts, struct merge_report *
         st = tasks_load(&m.tasks, m.base.model, err);
     if (!st) {
         m.adapter = m.tasks.task[0].adapter;
+        m.report.method = m.adapter->ops->name;
         m.report.dtype = m.dtype = opts->gguf ? gguf_dtype(opts) : choose_dtype(&m);
         snprintf(m.report.format, sizeof m.report.format, "%s",
                  qtypes[m.base.model->layer[0].linear[LIN_Q].w.type].name);
@@ -378,13 +389,15 @@ enum graft_status merge_run(const struct merge_opts *opts, struct merge_report *
     if (!st)
         st = open_words(&m, err);
     if (!st)
+        st = merge_load_records(&m, err);
+    if (!st)
         st = list_tensors(&m, err);
     if (!st)
         st = write_all(&m, err);
+    if (!st && opts->audit)
+        st = merge_audit(&m, &quant, err);
     *out = m.report;
-    text_release(&m.own);
-    tasks_release(&m.tasks);
-    base_release(&m.base);
-    arena_release(&m.mem);
+    dataset_release(&m.data);
+    merge_close(&m);
     return st;
 }

@@ -3,12 +3,33 @@
 #ifndef TRAIN_MERGE_H
 #define TRAIN_MERGE_H
 
+#include "data/dataset.h"
 #include "train/tasks.h"
 
 enum merge_onto {
     ONTO_AUTO,      /* the weights the adapter was trained on; original when unknown */
     ONTO_ORIGINAL,  /* the checkpoint's own values */
     ONTO_QUANTIZED, /* what the quantised base decodes to */
+};
+
+/* Base and adapter, unmerged, against the merged model: train/audit.h. Means over target tokens,
+ * natural logarithms. */
+struct audit_side {
+    enum merge_onto onto; /* which weights the adapter ran over */
+    char weights[16];     /* their format: "nf4" */
+    bool trained_on;      /* the adapter was trained over these */
+    int64_t tokens, same; /* target tokens; those whose likeliest token is the same */
+    double kl, kl_most;   /* KL(base and adapter || merged): mean, largest of a token */
+    double logit_change;  /* the largest difference of two logits */
+    double loss;          /* of base and adapter */
+    double merged_loss;
+};
+struct audit {
+    char data[128]; /* the file's name */
+    int64_t records, tokens;
+    struct audit_side side[2]; /* what was merged onto; the other */
+    int sides;
+    const char *missing; /* why there is no other; static; NULL */
 };
 
 struct merge_opts {
@@ -18,6 +39,8 @@ struct merge_opts {
     enum qtype dtype; /* QT_F32, QT_BF16, QT_F16; QT_COUNT: the checkpoint's, bf16 when unknown.
                          Of a GGUF's changed tensors: QT_Q8_0 too; QT_COUNT: f16 */
     bool force;
+    const char *audit;         /* JSONL whose records judge the result; NULL: no audit */
+    enum record_format format; /* of them */
 };
 
 /* Does this output ask for a GGUF model? */
@@ -27,6 +50,7 @@ enum graft_status merge_dtype_parse(const char *place, const char *text, bool gg
                                     struct graft_err *err);
 
 struct merge_report {
+    const char *method;   /* "lora"; static */
     enum merge_onto onto; /* what it was */
     const char *onto_why; /* "the adapter was trained over nf4", ...; static */
     char format[16];      /* of the weights merged onto: "f32", "nf4" */
@@ -34,7 +58,8 @@ struct merge_report {
     int64_t tensors, changed;
     size_t bytes;
     int shards;
-    int64_t in_f16; /* GGUF: tensors whose rows are no whole number of q8_0 blocks */
+    struct audit audit; /* sides 0: none was asked for */
+    int64_t in_f16;     /* GGUF: tensors whose rows are no whole number of q8_0 blocks */
 };
 
 /* EARG: the method cannot be merged (by name); ERUN: a merged value is not finite (tensor named).

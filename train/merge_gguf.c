@@ -1,6 +1,5 @@
 /* A merged GGUF model: the base's keys, the tensors that change in a type of their own, all others
  * byte for byte. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "io/gguf_write.h"
@@ -84,31 +83,23 @@ static void add_entry(struct writing *w, const char *name, const struct model_te
     m->report.changed += changed;
 }
 
-/* In the order of the file, as far as its data tells. */
-static int by_place(const void *a, const void *b)
-{
-    const char *x = (*(const struct stored_tensor *const *)a)->mat.data;
-    const char *y = (*(const struct stored_tensor *const *)b)->mat.data;
-
-    return (x > y) - (x < y);
-}
-
 static enum graft_status list_entries(struct writing *w, struct graft_err *err)
 {
     const struct store *s = w->m->base.ck.store;
     const size_t n = (size_t)s->count + 1;
-    const struct stored_tensor **order = arena_array(&w->mem, n, sizeof *order);
+    const struct stored_tensor **order = NULL;
 
+    GRAFT_TRY(gguf_tensors_in_order(&w->m->base.ck.gguf, &order, err));
     w->entry = arena_array(&w->mem, n, sizeof *w->entry);
     w->raw = arena_array(&w->mem, n, sizeof *w->raw);
     w->tensor = arena_array(&w->mem, n, sizeof *w->tensor);
-    if (!order || !w->entry || !w->raw || !w->tensor)
+    if (!w->entry || !w->raw || !w->tensor) {
+        mem_free(order);
         return graft_fail_nomem(err, "list of tensors", n * sizeof *w->entry);
-    for (int64_t i = 0; i < s->count; i++)
-        order[i] = &s->tensor[i];
-    qsort(order, (size_t)s->count, sizeof *order, by_place);
+    }
     for (int64_t i = 0; i < s->count; i++)
         add_entry(w, order[i]->name, tensor_of(w->m, order[i]), order[i]);
+    mem_free(order);
     if (w->m->untied) /* the last of the list; a tied GGUF has no head */
         add_entry(w, "output.weight", &w->m->tensor[w->m->count - 1], NULL);
     return GRAFT_OK;

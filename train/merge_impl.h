@@ -16,6 +16,7 @@ struct merge {
     enum qtype dtype;
     bool untied; /* the head changed: it is written beside the embedding it was tied to */
     struct merge_report report;
+    struct dataset data; /* of the audit */
     float *rows;
     void *coded;
     int64_t room; /* values that rows and coded hold */
@@ -34,5 +35,14 @@ enum graft_status merge_encode(struct merge *m, const char *name, enum qtype typ
 /* train/merge_gguf.c: EARG when the output is there or the base is no GGUF; the file. */
 enum graft_status merge_check_gguf(const struct merge_opts *o, struct graft_err *err);
 enum graft_status merge_write_gguf(struct merge *m, struct graft_err *err);
+
+/* train/merge_audit.c: the records of the audit as the adapter's own words read them, before
+ * anything is written; later what the merge itself holds is given back, result and adapter are
+ * compared. */
+enum graft_status merge_load_records(struct merge *m, struct graft_err *err);
+enum graft_status merge_audit(struct merge *m, const struct quant_config *chosen,
+                              struct graft_err *err);
+/* All but the records and the report. */
+void merge_close(struct merge *m);
 
 #endif

@@ -663,6 +663,34 @@ static void combined_adapters_are_one(void **state)
     graft_model_free(m);
 }
 
+static void an_audit_finds_a_merge_faithful(void **state)
+{
+    struct graft_merge_opts opts = GRAFT_MERGE_DEFAULTS;
+    struct graft_audit found = { .sides = -1 };
+    struct graft_eval_result eval;
+    struct graft_model *m = open_base(NULL);
+
+    (void)state;
+    opts.audit = in_dir("records.jsonl");
+    opts.found = &found;
+    ok(graft_merge(in_dir("base"), in_dir("one"), in_dir("audited"), &opts, &err));
+    ok(graft_eval(m, load(m, "one"), in_dir("records.jsonl"), NULL, &eval, &err));
+    assert_int_equal(found.records, 3);
+    assert_int_equal(found.tokens, eval.tokens);
+    assert_int_equal(found.sides, 2);
+    assert_false(found.side[0].quantized);
+    assert_true(found.side[1].quantized);
+    assert_true(fabs(found.side[0].perplexity / found.merged_perplexity - 1) < 1e-5);
+    /* the loss of a measured file is the logarithm of it; no libm here */
+    assert_true(found.side[0].perplexity > 1 + eval.loss);
+    assert_true(found.side[0].kl < 1e-9 && found.side[0].same_token == 1);
+    assert_true(found.side[1].kl > 1e-5 && found.side[1].kl_max >= found.side[1].kl);
+    opts.audit = in_dir("train.yaml");
+    refused(graft_merge(in_dir("base"), in_dir("one"), in_dir("x"), &opts, &err), GRAFT_EFORMAT,
+            "train.yaml");
+    graft_model_free(m);
+}
+
 static void an_adapter_goes_to_llama_cpp(void **state)
 {
     struct graft_export_opts opts = GRAFT_EXPORT_DEFAULTS;
@@ -733,6 +761,7 @@ int main(void)
         cmocka_unit_test(the_flag_ends_a_run_after_saving),
         cmocka_unit_test(merged_it_answers_as_the_adapter_does),
         cmocka_unit_test(combined_adapters_are_one),
+        cmocka_unit_test(an_audit_finds_a_merge_faithful),
         cmocka_unit_test(an_adapter_goes_to_llama_cpp),
         cmocka_unit_test(a_note_tells_of_weights_the_adapter_was_not_trained_over),
     };

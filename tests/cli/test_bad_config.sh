@@ -109,7 +109,6 @@ want 2 'cuda.*not supported' eval --base base --data valid.jsonl --device cuda:0
 want 2 'resume' train c.yaml --resume -o new
 want 2 'resume' train c.yaml --resume auto -o new
 want 2 'allow-changed' train c.yaml --allow-changed optim.lr -o new
-want 2 'audit' merge --base base --adapter run -o m --audit f
 for verb in unmerge verify doctor estimate log serve; do
     want 2 "$verb is not in this version" $verb
 done
