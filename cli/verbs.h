@@ -5,6 +5,7 @@
 #include "cli/options.h"
 
 extern const struct verb train_verb, preview_verb, eval_verb, generate_verb, merge_verb,
-    quantize_verb, tokenize_verb, inspect_verb, combine_verb, export_verb;
+    quantize_verb, tokenize_verb, inspect_verb, combine_verb, export_verb, unmerge_verb,
+    verify_verb;
 
 #endif

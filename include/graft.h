@@ -431,6 +431,35 @@ struct graft_merge_opts {
 GRAFT_API enum graft_status graft_merge(const char *base, const char *adapter, const char *output,
                                         const struct graft_merge_opts *opts, struct graft_err *err);
 
+/**
+ * Take an adapter out of a model that graft_merge() wrote, up to rounding.
+ *
+ * @param merged, adapter, output  paths
+ * @param opts                     may be NULL; its dtype and force count
+ * @return as graft_merge(); GRAFT_EARG too where the change cannot be told without the base (method
+ *         named), or the model was quantised after
+ */
+GRAFT_API enum graft_status graft_unmerge(const char *merged, const char *adapter,
+                                          const char *output, const struct graft_merge_opts *opts,
+                                          struct graft_err *err);
+
+struct graft_verified {
+    int64_t parameters;
+    int slots;       /* modules it fills */
+    int unchanged;   /* of these: it changes nothing there; all of them: it is untrained */
+    double norm;     /* Frobenius norm of all changes of weights together */
+    bool other_base; /* it says that it was trained over another base */
+};
+
+/**
+ * Does an adapter fit a base, and does it change anything?
+ *
+ * @return GRAFT_OK, or as graft_adapter_load() where it does not fit (all of it listed);
+ *         GRAFT_EFORMAT: it holds no tensor
+ */
+GRAFT_API enum graft_status graft_verify(const char *adapter, const char *base,
+                                         struct graft_verified *out, struct graft_err *err);
+
 struct graft_export_opts {
     const char *to;    /* "gguf": llama.cpp's LoRA file; "peft", "adapter-hub": folders */
     const char *dtype; /* of a gguf: "f32", "f16", "bf16", "q8_0" */

@@ -6,6 +6,7 @@
 #include "train/combine.h"
 #include "train/export.h"
 #include "train/merge.h"
+#include "train/verify.h"
 
 static enum graft_status merge_options(const struct graft_merge_opts *o, struct merge_opts *m,
                                        struct graft_err *err)
@@ -58,6 +59,35 @@ enum graft_status graft_merge(const char *base, const char *adapter, const char 
     GRAFT_TRY(merge_run(&m, &report, err));
     if (o->audit && o->found)
         tell_audit(&report.audit, o->found);
+    return GRAFT_OK;
+}
+
+enum graft_status graft_unmerge(const char *merged, const char *adapter, const char *output,
+                                const struct graft_merge_opts *opts, struct graft_err *err)
+{
+    static const struct graft_merge_opts defaults = GRAFT_MERGE_DEFAULTS;
+    struct merge_opts m = { .base = merged, .adapter = adapter, .output = output, .undo = true };
+    struct merge_report report;
+
+    GRAFT_TRY(merge_options(opts ? opts : &defaults, &m, err));
+    return merge_run(&m, &report, err);
+}
+
+enum graft_status graft_verify(const char *adapter, const char *base, struct graft_verified *out,
+                               struct graft_err *err)
+{
+    struct verify_report r;
+    double sum = 0;
+
+    GRAFT_TRY(verify_run(adapter, base, &r, err));
+    for (int i = 0; i < r.slots; i++)
+        sum += r.slot[i].weight ? r.slot[i].norm * r.slot[i].norm : 0;
+    *out = (struct graft_verified){ .parameters = r.parameters,
+                                    .slots = r.slots,
+                                    .unchanged = r.idle,
+                                    .norm = sqrt(sum),
+                                    .other_base = r.other_base };
+    verify_report_release(&r);
     return GRAFT_OK;
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "io/safetensors.h"
+#include "peft/change.h"
 #include "train/merge_impl.h"
 #include "train/output.h"
 
@@ -29,17 +30,19 @@ enum graft_status merge_rows(struct merge *m, const struct model_tensor *t, int6
     const int64_t cols = t->mat.cols;
 
     qmat_decode(&t->mat, first * cols, n * cols, m->rows);
-    for (const struct adapter_site *s = merge_site(m, t); s; s = s->next) {
-        if (t->is_bias && s->ops->merge_bias)
-            s->ops->merge_bias(s, m->rows);
-        else if (!t->is_bias && s->ops->merge_rows)
-            s->ops->merge_rows(s, first, n, m->rows);
-    }
+    if (t->slot && m->opts->undo && t->is_bias)
+        undo_bias(m->adapter, t->slot, m->rows, m->coded); /* which is free until they are coded */
+    else if (t->slot && m->opts->undo)
+        undo_rows(m->adapter, t->slot, first, n, m->rows, m->coded);
+    else if (t->slot && t->is_bias)
+        merged_bias(m->adapter, t->slot, m->rows);
+    else if (t->slot)
+        merged_rows(m->adapter, t->slot, first, n, m->rows);
     for (int64_t i = 0; i < n * cols; i++)
         if (!isfinite(m->rows[i]))
-            return graft_fail(err, GRAFT_ERUN, "%s: merged value (%lld, %lld) is %g", t->name,
-                              (long long)(first + i / cols), (long long)(i % cols),
-                              (double)m->rows[i]);
+            return graft_fail(err, GRAFT_ERUN, "%s: %s value (%lld, %lld) is %g", t->name,
+                              m->opts->undo ? "unmerged" : "merged", (long long)(first + i / cols),
+                              (long long)(i % cols), (double)m->rows[i]);
     return GRAFT_OK;
 }
 
@@ -274,6 +277,8 @@ static enum graft_status check_sites(struct merge *m, struct graft_err *err)
     for (int i = 0; i < m->adapter->site_count; i++) {
         const struct adapter_site *s = &m->adapter->site[i];
 
+        if (m->opts->undo)
+            GRAFT_TRY(change_can_undo(m->adapter, s->slot, err));
         if (m->adapter->config.lora_bias && !s->slot->has_bias)
             return graft_fail(err, GRAFT_EARG,
                               "%s: the adapter has a bias (lora_bias) and the base has none there "
@@ -353,6 +358,15 @@ static enum graft_status check_output(const struct merge_opts *o, struct graft_e
                       o->output, base ? "base" : "adapter");
 }
 
+/* A merged model is no base that the adapter was trained over: no notes. */
+static enum graft_status load_quietly(struct merge *m, struct graft_err *err)
+{
+    struct task *k = &m->tasks.task[0];
+
+    GRAFT_TRY(adapter_new(&k->config, &m->base.model->slots, false, &k->adapter, err));
+    return adapter_load_values(k->adapter, k->dir, err);
+}
+
 void merge_close(struct merge *m)
 {
     text_release(&m->own);
@@ -373,11 +387,18 @@ enum graft_status merge_run(const struct merge_opts *opts, struct merge_report *
     if (!st)
         st = tasks_open(&opts->adapter, 1, &m.tasks, err);
     if (!st) {
-        choose_onto(&m, &quant);
+        if (!opts->undo)
+            choose_onto(&m, &quant);
         st = base_open(opts->base, &quant, false, &m.base, err);
     }
+    if (!st && opts->undo && !checkpoint_is_float(&m.base.ck)) {
+        st = graft_fail(err, GRAFT_EARG,
+                        "%s: its linears are %s, which rounded what was merged: it cannot be taken "
+                        "back",
+                        opts->base, checkpoint_format(&m.base.ck));
+    }
     if (!st)
-        st = tasks_load(&m.tasks, m.base.model, err);
+        st = opts->undo ? load_quietly(&m, err) : tasks_load(&m.tasks, m.base.model, err);
     if (!st) {
         m.adapter = m.tasks.task[0].adapter;
         m.report.method = m.adapter->ops->name;

@@ -34,6 +34,7 @@ struct audit {
 
 struct merge_opts {
     const char *base, *adapter, *output;
+    bool undo; /* `base` is a merged model, and the adapter is taken out of it again */
     enum merge_onto onto;
     bool gguf;        /* `output` is a GGUF model, made of a GGUF base; else a folder */
     enum qtype dtype; /* QT_F32, QT_BF16, QT_F16; QT_COUNT: the checkpoint's, bf16 when unknown.
@@ -62,8 +63,8 @@ struct merge_report {
     int64_t in_f16;     /* GGUF: tensors whose rows are no whole number of q8_0 blocks */
 };
 
-/* EARG: the method cannot be merged (by name); ERUN: a merged value is not finite (tensor named).
- */
+/* EARG: the method cannot be merged, or taken back (by name); ERUN: a merged value is not finite
+ * (tensor named). */
 enum graft_status merge_run(const struct merge_opts *opts, struct merge_report *out,
                             struct graft_err *err);
 

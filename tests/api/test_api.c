@@ -691,6 +691,30 @@ static void an_audit_finds_a_merge_faithful(void **state)
     graft_model_free(m);
 }
 
+static void what_was_merged_is_taken_out_again(void **state)
+{
+    struct graft_model *m = open_base(NULL), *back = NULL;
+    struct graft_answer *want = ask(m, NULL, 16), *found;
+    struct graft_verified v;
+
+    (void)state;
+    ok(graft_merge(in_dir("base"), in_dir("two"), in_dir("with_two"), NULL, &err));
+    ok(graft_unmerge(in_dir("with_two"), in_dir("two"), in_dir("without"), NULL, &err));
+    ok(graft_model_open(in_dir("without"), NULL, &back, &err));
+    found = ask(back, NULL, 16);
+    assert_memory_equal(want->ids, found->ids, 16 * sizeof *want->ids);
+    graft_answer_free(want);
+    graft_answer_free(found);
+    ok(graft_verify(in_dir("two"), in_dir("base"), &v, &err));
+    assert_int_equal(v.slots, 4);
+    assert_int_equal(v.unchanged, 0);
+    assert_int_equal(v.parameters, 2 * 4 * (32 + 32 + 32 + 16));
+    assert_true(v.norm > 1 && v.norm < 1000);
+    refused(graft_verify(in_dir("misfit"), in_dir("base"), &v, &err), GRAFT_ESHAPE, "misshapen");
+    graft_model_free(back);
+    graft_model_free(m);
+}
+
 static void an_adapter_goes_to_llama_cpp(void **state)
 {
     struct graft_export_opts opts = GRAFT_EXPORT_DEFAULTS;
@@ -762,6 +786,7 @@ int main(void)
         cmocka_unit_test(merged_it_answers_as_the_adapter_does),
         cmocka_unit_test(combined_adapters_are_one),
         cmocka_unit_test(an_audit_finds_a_merge_faithful),
+        cmocka_unit_test(what_was_merged_is_taken_out_again),
         cmocka_unit_test(an_adapter_goes_to_llama_cpp),
         cmocka_unit_test(a_note_tells_of_weights_the_adapter_was_not_trained_over),
     };

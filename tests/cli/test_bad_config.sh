@@ -109,7 +109,7 @@ want 2 'cuda.*not supported' eval --base base --data valid.jsonl --device cuda:0
 want 2 'resume' train c.yaml --resume -o new
 want 2 'resume' train c.yaml --resume auto -o new
 want 2 'allow-changed' train c.yaml --allow-changed optim.lr -o new
-for verb in unmerge verify doctor estimate log serve; do
+for verb in doctor estimate log serve; do
     want 2 "$verb is not in this version" $verb
 done
 fine optim.state=f32 optim.paged=off train.save_every=0 train.keep_last=2 data.template=auto \
