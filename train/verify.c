@@ -48,11 +48,12 @@ static enum graft_status measure_weight(const struct adapter *a, const struct sl
 {
     const int64_t rows = slot->site == SITE_NORM ? 1 : slot->out, in = slot->in;
     const int64_t step = in < 262144 ? 262144 / in : 1;
-    float *d = mem_array((size_t)(step * in) * 2, sizeof *d), *work = d + step * in;
+    float *d = mem_array((size_t)(step * in) * 2, sizeof *d), *work;
     double change = 0, weight = 0;
 
     if (!d)
         return graft_fail_nomem(err, slot->name, (size_t)(step * in) * 8);
+    work = d + step * in;
     for (int64_t i = 0; i < rows; i += step) {
         const int64_t n = rows - i < step ? rows - i : step;
 
