@@ -4,25 +4,38 @@
 
 #include "io/safetensors.h"
 
-static const char prefix[] = "base_model.model.", tail_a[] = ".lora_A.weight",
-                  tail_b[] = ".lora_B.weight";
+static const char prefix[] = "base_model.model.";
 
-/* "model.layers.0.q_proj" of the A's name; NULL: it is something else, or there is no memory. */
-static const char *module_of(const char *name, struct arena *mem)
+/* The two factors by their names' ends. Of an embedding, A is (r, V) and B (C, r). */
+static const struct factors {
+    const char *a, *b;
+    enum site site;
+} kinds[] = { { ".lora_A.weight", ".lora_B.weight", SITE_LINEAR },
+              { ".lora_embedding_A", ".lora_embedding_B", SITE_EMBED } };
+
+/* "model.layers.0.q_proj" of the A's name and its kind; NULL: it is something else, or there is no
+ * memory. */
+static const char *module_of(const char *name, struct arena *mem, const struct factors **kind)
 {
-    const size_t len = strlen(name), p = sizeof prefix - 1, t = sizeof tail_a - 1;
+    const size_t len = strlen(name), p = sizeof prefix - 1;
 
-    if (len <= p + t || strncmp(name, prefix, p) != 0 || strcmp(name + len - t, tail_a) != 0)
-        return NULL;
-    return arena_strndup(mem, name + p, len - p - t);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        const size_t t = strlen(kinds[i].a);
+
+        *kind = &kinds[i];
+        if (len > p + t && !strncmp(name, prefix, p) && !strcmp(name + len - t, kinds[i].a))
+            return arena_strndup(mem, name + p, len - p - t);
+    }
+    return NULL;
 }
 
 static enum graft_status read_slot(const struct store *s, const struct stored_tensor *a,
-                                   const char *module, struct arena *mem, struct slot *out,
-                                   struct graft_err *err)
+                                   const char *module, const struct factors *kind,
+                                   struct arena *mem, struct slot *out, struct graft_err *err)
 {
-    const char *name = arena_printf(mem, "%s%s%s", prefix, module, tail_b);
+    const char *name = arena_printf(mem, "%s%s%s", prefix, module, kind->b);
     const struct stored_tensor *b = name ? store_find(s, name) : NULL;
+    const bool embed = kind->site == SITE_EMBED;
 
     if (!name)
         return graft_fail_nomem(err, module, strlen(module));
@@ -32,9 +45,11 @@ static enum graft_status read_slot(const struct store *s, const struct stored_te
         return graft_fail(err, GRAFT_ESHAPE,
                           "%s: A and B of %s do not fit: wanted (r, in), (out, r)", s->path,
                           module);
-    *out = (struct slot){
-        .name = module, .site = SITE_LINEAR, .layer = -1, .in = a->dim[1], .out = b->dim[0]
-    };
+    *out = (struct slot){ .name = module,
+                          .site = kind->site,
+                          .layer = -1,
+                          .in = embed ? b->dim[0] : a->dim[1],
+                          .out = embed ? a->dim[1] : b->dim[0] };
     return GRAFT_OK;
 }
 
@@ -48,11 +63,12 @@ static enum graft_status read_all(const struct store *s, struct adapter_config *
     if (!slot || !name)
         return graft_fail_nomem(err, s->path, (size_t)s->count * sizeof *slot);
     for (int64_t i = 0; i < s->count; i++) {
-        const char *module = module_of(s->tensor[i].name, mem);
+        const struct factors *kind;
+        const char *module = module_of(s->tensor[i].name, mem, &kind);
 
         if (!module)
             continue;
-        GRAFT_TRY(read_slot(s, &s->tensor[i], module, mem, &slot[n], err));
+        GRAFT_TRY(read_slot(s, &s->tensor[i], module, kind, mem, &slot[n], err));
         slot[n].index = n;
         name[n++] = module;
     }

@@ -5,9 +5,9 @@
 #include "peft/config.h"
 #include "peft/slot.h"
 
-/* The linears whose A and B stand in DIR/adapter_model.safetensors, with their shapes, in the
- * file's order; none for methods of other tensors. `config` becomes one that places exactly these.
- * Memory from `mem`. EIO, EFORMAT, ESHAPE. */
+/* The linears and embeddings whose A and B stand in DIR/adapter_model.safetensors, with their
+ * shapes, in the file's order; none for methods of other tensors. `config` becomes one that places
+ * exactly these. Memory from `mem`. EIO, EFORMAT, ESHAPE. */
 enum graft_status file_slots(const char *dir, struct adapter_config *config, struct arena *mem,
                              struct slot_list *out, struct graft_err *err);
 

@@ -128,6 +128,11 @@ static enum graft_status load_sources(struct combining *c, struct graft_err *err
             return graft_fail(err, GRAFT_EARG,
                               "%s: %s adapters are no change of weights and cannot be combined",
                               c->source[i].dir, ops->name);
+        if (ops && ops->merges != MERGE_ADDS && !c->opts->base)
+            return graft_fail(err, GRAFT_EARG,
+                              "%s: what %s adapters change depends on the base: give it with "
+                              "--base B",
+                              c->source[i].dir, ops->name);
     }
     if (c->opts->base)
         GRAFT_TRY(open_base(c, err));
