@@ -126,8 +126,7 @@ static enum graft_status verify_slot(const struct adapter *a, const struct slot 
         GRAFT_TRY(measure_bias(a, slot, v, err));
     if (!v->weight && !v->bias)
         measure_values(s, v);
-    v->idle =
-        v->norm <= (v->relative > 0 ? ROUNDING * v->norm / v->relative : 0) && v->bias_norm == 0;
+    v->idle = (v->norm == 0 || v->relative <= ROUNDING) && v->bias_norm == 0;
     return GRAFT_OK;
 }
 
