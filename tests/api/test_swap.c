@@ -129,7 +129,7 @@ static void ten_thousand_switches_change_nothing(void **state)
  * round. */
 static void an_adapter_that_goes_gives_its_memory_back(void **state)
 {
-    enum { ROUND = 30, ROUNDS = 3 };
+    enum { ROUND = 100, ROUNDS = 3 };
     struct graft_model *m = open_base("nf4");
     const struct graft_adapter *all[METHODS] = { NULL };
     struct graft_adapter *stays = load(m, "one"), *goes;
