@@ -19,7 +19,7 @@ struct merge {
     struct model_tensor *tensor;
     int64_t count;
     enum qtype dtype;
-    bool untied; /* the head changed: it is written beside the embedding it was tied to */
+    bool untied; /* head or embedding changed: both are written, and tied no longer */
     struct merge_report report;
     float *rows;
     void *coded;
@@ -249,7 +249,8 @@ static enum qtype choose_dtype(const struct merge *m)
     return m->base.ck.kind == CHECKPOINT_FOLDER && qtypes[w->type].is_float ? w->type : QT_BF16;
 }
 
-/* A change of a bias needs a bias to change; a changed tied head needs a head of its own. */
+/* A change of a bias needs a bias to change; a tied head and its embedding part when one changes.
+ */
 static enum graft_status check_sites(struct merge *m, struct graft_err *err)
 {
     const struct adapter_ops *ops = m->adapter->ops;
@@ -265,7 +266,7 @@ static enum graft_status check_sites(struct merge *m, struct graft_err *err)
                               "%s: the adapter has a bias (lora_bias) and the base has none there "
                               "to merge it into",
                               s->slot->name);
-        if (s->slot->is_head && m->base.ck.config.tied)
+        if ((s->slot->is_head || s->slot->site == SITE_EMBED) && m->base.ck.config.tied)
             m->untied = true;
     }
     return GRAFT_OK;
