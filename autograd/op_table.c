@@ -38,5 +38,7 @@ const struct op_def op_defs[] = {
                           column_scale_backward, column_scale_needs, column_scale_scratch, 0 },
     [OP_MAGNITUDE] = { "magnitude", 5, 5, magnitude_infer, magnitude_forward, magnitude_backward,
                        magnitude_needs, magnitude_scratch, -1, true },
+    [OP_PICK_COLUMNS] = { "pick_columns", 1, 1, pick_columns_infer, pick_columns_forward,
+                          pick_columns_backward, NULL, NULL, -1 },
 };
 _Static_assert(sizeof op_defs / sizeof *op_defs == OP_COUNT, "an enum op has no table row");

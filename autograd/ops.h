@@ -30,6 +30,7 @@ enum op {
     OP_CROSS_ENTROPY,
     OP_COLUMN_SCALE,
     OP_MAGNITUDE,
+    OP_PICK_COLUMNS,
     OP_COUNT
 };
 
@@ -218,6 +219,9 @@ struct magnitude {
     bool columns; /* w is (I, O): norms of its columns */
 };
 struct tensor *op_magnitude(struct graph *g, const struct magnitude *of);
+
+/* (N, R): of each token the column of a (R, V) that its id names; zeros for virtual ids. */
+struct tensor *op_pick_columns(struct graph *g, struct tensor *a);
 
 /* For constructors in autograd/ops/: a node of `op` with these inputs, inferred; returns its
  * output, or NULL with the graph's error set. */

@@ -169,6 +169,11 @@ struct backend {
     void (*column_scale_backward)(int64_t n, int64_t C, struct act x, const float *c,
                                   const float *b, const float *dy, float *dx, float *dc, float *db,
                                   void *scratch);
+    /* y (n, R) = column id of a (R, V), zeros for an id that has none; da += dy likewise */
+    void (*pick_columns)(int64_t n, int64_t R, int64_t V, const int32_t *id, const float *a,
+                         struct act y);
+    void (*pick_columns_backward)(int64_t n, int64_t R, int64_t V, const int32_t *id,
+                                  const float *dy, float *da);
     /* norm (O) = |w_i + s A^T b_i| over the rows w_i of W (O, I), a (R, I), b (O, R), from square
      * (O) = |w_i|^2; neither B A nor W is formed. `columns`: over the columns of W (I, O). */
     size_t (*row_norms_scratch)(int64_t R, int64_t in, int64_t out);

@@ -1,8 +1,10 @@
 /* bench/step - training steps over NF4 in f32: tokens a second, share of the machine's matrix rate,
  * peak memory against the plan.
  *
- * usage: step [--tokens N] [--steps N] [BASE...]     BASE: a folder, a .gguf, a .h5, or
- * random:100m, random:1b
+ * usage: step [--tokens N] [--steps N] [--method NAME]... [BASE...]
+ *   BASE     a folder, a .gguf, a .h5, or random:100m, random:1b
+ *   --method lora (when none is given), dora, ia3: a line each, and the step's time against the
+ * first
  *
  * A token costs 4 N flops (2 N forward, 2 N backward; N = parameters in products), so the share is
  * 4 N * tokens/s / rate. Two rates are measured in the same run, on the base's own shapes:
@@ -228,13 +230,31 @@ static void list_params(const struct adapter *a, struct optim_param *p)
     }
 }
 
-static enum graft_status measure(const char *name, const struct model *m, int64_t tokens, int steps,
-                                 size_t before, struct graft_err *err)
+/* What is measured: from the command line. */
+static struct {
+    const char *method[8];
+    int methods, steps;
+    int64_t tokens;
+} asked = { .steps = 3, .tokens = 2048 };
+
+static struct adapter_config config_of(const char *method)
 {
-    const struct adapter_config config = { .method = "lora",
-                                           .r = 16,
-                                           .lora_alpha = 32,
-                                           .target_modules = { .kind = TARGETS_ALL_LINEAR } };
+    struct adapter_config c = { .method = method, .init_ia3_ones = true };
+
+    if (!strcmp(method, "ia3")) /* PEFT's default modules */
+        return c;
+    c.r = 16;
+    c.lora_alpha = 32;
+    c.target_modules.kind = TARGETS_ALL_LINEAR;
+    return c;
+}
+
+/* *first: seconds of the first method's step, 0 before it. */
+static enum graft_status measure(const char *name, const char *method, const struct model *m,
+                                 size_t before, double *first, struct graft_err *err)
+{
+    const struct adapter_config config = config_of(method);
+    const int64_t tokens = asked.tokens;
     const struct net_opts opts = {
         .max_tokens = tokens, .max_segments = tokens, .backward = true, .mode = NET_LOSS
     };
@@ -256,7 +276,7 @@ static enum graft_status measure(const char *name, const struct model *m, int64_
     GRAFT_TRY(optim_new(&o, p, a->param_count, &optim, err));
     GRAFT_TRY(net_make(m, a, &opts, &net, err));
     make_rows(&r, tokens, m->config->vocab, &mem);
-    for (int i = 0; i < steps; i++) {
+    for (int i = 0; i < asked.steps; i++) {
         const struct graph_input in = { .n = r.n,
                                         .id = r.id,
                                         .target = r.target,
@@ -278,21 +298,33 @@ static enum graft_status measure(const char *name, const struct model *m, int64_
            net.plan.slab + net.plan.scratch;
     net_release(&net);
     rates(m, tokens, &blas, &own);
-    printf("%-14s %6.1f M  %8.1f tokens/s  %6.1f GFLOP/s | sgemm %6.1f (%s): share %.2f | own f32 "
+    *first = *first > 0 ? *first : best;
+    printf("%-14s %-6s %6.1f M  %8.1f tokens/s  %6.1f GFLOP/s | sgemm %6.1f (%s): share %.2f | own "
+           "f32 "
            "%6.1f: share %.2f | "
-           "plan %.0f MiB, peak %.0f MiB (%+.1f %%)\n",
-           name, n / 1e6, (double)tokens / best, 4e-9 * n * (double)tokens / best, blas / 1e9,
-           openblas_get_corename(), 4 * n * (double)tokens / best / blas, own / 1e9,
+           "plan %.0f MiB, peak %.0f MiB (%+.1f %%) | step %.3f s, %.3f times %s\n",
+           name, method, n / 1e6, (double)tokens / best, 4e-9 * n * (double)tokens / best,
+           blas / 1e9, openblas_get_corename(), 4 * n * (double)tokens / best / blas, own / 1e9,
            4 * n * (double)tokens / best / own, (double)plan / 1048576,
-           (double)(peak - before) / 1048576, 100.0 * ((double)(peak - before) / (double)plan - 1));
+           (double)(peak - before) / 1048576, 100.0 * ((double)(peak - before) / (double)plan - 1),
+           best, best / *first, asked.method[0]);
     optim_free(optim);
     adapter_free(a);
     arena_release(&mem);
     return GRAFT_OK;
 }
 
-static enum graft_status one_base(const char *name, int64_t tokens, int steps,
-                                  struct graft_err *err)
+static enum graft_status all_methods(const char *name, const struct model *m, size_t before,
+                                     struct graft_err *err)
+{
+    double first = 0;
+
+    for (int i = 0; i < asked.methods; i++)
+        GRAFT_TRY(measure(name, asked.method[i], m, before, &first, err));
+    return GRAFT_OK;
+}
+
+static enum graft_status one_base(const char *name, struct graft_err *err)
 {
     const struct quant_config nf4 = { QUANT_TYPE, { QT_NF4, 64, true } };
     const struct weight_choice choice = { WEIGHTS_CODES, { QT_NF4, 64, true } };
@@ -306,13 +338,13 @@ static enum graft_status one_base(const char *name, int64_t tokens, int steps,
             continue;
         GRAFT_TRY(make_random(random_bases[i].config, &r, err));
         GRAFT_TRY(model_load(&r.ck, &choice, &m, err));
-        GRAFT_TRY(measure(name, m, tokens, steps, before, err));
+        GRAFT_TRY(all_methods(name, m, before, err));
         model_free(m);
         arena_release(&r.ck.mem);
         return GRAFT_OK;
     }
     GRAFT_TRY(base_open(name, &nf4, true, &b, err));
-    GRAFT_TRY(measure(path_base(name), b.model, tokens, steps, before, err));
+    GRAFT_TRY(all_methods(path_base(name), b.model, before, err));
     base_release(&b);
     return GRAFT_OK;
 }
@@ -320,24 +352,27 @@ static enum graft_status one_base(const char *name, int64_t tokens, int steps,
 int main(int argc, char **argv)
 {
     struct graft_err err = { GRAFT_OK, "" };
-    int64_t tokens = 2048;
-    int steps = 3, bases = 0;
+    const char *base[16] = { "random:100m" };
+    int bases = 0;
 
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--tokens") && i + 1 < argc)
+            asked.tokens = strtoll(argv[++i], NULL, 10);
+        else if (!strcmp(argv[i], "--steps") && i + 1 < argc)
+            asked.steps = (int)strtol(argv[++i], NULL, 10);
+        else if (!strcmp(argv[i], "--method") && i + 1 < argc && asked.methods < 8)
+            asked.method[asked.methods++] = argv[++i];
+        else if (bases < 16)
+            base[bases++] = argv[i];
+    }
+    if (!asked.methods)
+        asked.method[asked.methods++] = "lora";
     printf("%d threads, kernel %s, OpenBLAS core %s\n", omp_get_max_threads(), gemm_kernel_name(),
            openblas_get_corename());
-    for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--tokens") && i + 1 < argc) {
-            tokens = strtoll(argv[++i], NULL, 10);
-        } else if (!strcmp(argv[i], "--steps") && i + 1 < argc) {
-            steps = (int)strtol(argv[++i], NULL, 10);
-        } else {
-            bases++;
-            if (one_base(argv[i], tokens, steps, &err))
-                return fail(&err);
-        }
+    for (int i = 0; i < (bases ? bases : 1); i++) {
+        if (one_base(base[i], &err))
+            return fail(&err);
         fflush(stdout);
     }
-    if (!bases && one_base("random:100m", tokens, steps, &err))
-        return fail(&err);
     return 0;
 }

@@ -93,6 +93,7 @@ static enum graft_status add_site(struct adapter *a, const struct adapter_ops *o
         s->scale = (float)(targets_alpha(m, slot) /
                            (a->config.use_rslora ? sqrt((double)s->r) : (double)s->r));
     }
+    s->feedforward = m && targets_feedforward(m, slot);
     while (*end)
         end = &(*end)->next;
     *end = s;
@@ -175,7 +176,9 @@ static enum graft_status make(const struct adapter_config *config, const struct 
         st = graft_fail(err, GRAFT_EARG, "adapter.method '%s' is not supported in this version",
                         config->method);
     else if (!a->ops->takes)
-        st = targets_compile(&a->config, slots, &m, err);
+        st = targets_resolve(&a->config, slots, &a->mem, err);
+    if (!st && !a->ops->takes)
+        st = targets_compile(&a->config, &m, err);
     if (!st)
         st = place(a, m, err);
     if (!st)

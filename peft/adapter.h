@@ -23,6 +23,7 @@ struct adapter_site {
     struct adapter_site *next; /* a further one at the same slot, around this one; NULL: none */
     int64_t r;                 /* rank here (rank_pattern applied); 0: no rank */
     float scale;               /* alpha / r, no unit */
+    bool feedforward;          /* IA3: it scales the input */
     struct tensor *param[ADAPTER_MAX_PARAMS]; /* the method's order; NULL: not used here */
     void *state;                              /* (optional) the method's own, in adapter->mem */
 };
@@ -51,6 +52,10 @@ struct adapter_ops {
     enum graft_status (*build)(struct adapter_site *s, struct graft_err *err);
     /* Fill them with the method's start values; `seed` drives the stream RNG_INIT. ENOMEM, EARG. */
     enum graft_status (*init)(struct adapter_site *s, uint64_t seed, struct graft_err *err);
+
+    /* (optional) The values stand and will not change, the adapter does not train: make what
+     * follows from them. ENOMEM. */
+    enum graft_status (*ready)(struct adapter_site *s, struct graft_err *err);
 
     /* (optional) what stands in for the base's weight (O, I) or norm weight (C) */
     struct tensor *(*weight)(struct adapter_site *s, struct graph *g);
@@ -163,9 +168,14 @@ struct tensor *adapter_param(struct adapter_site *s, const struct param_spec *sp
  * rules: check_target_module_exists, rank_pattern, alpha_pattern. EARG for a regular expression
  * that is wrong. */
 struct target_matcher;
-enum graft_status targets_compile(const struct adapter_config *c, const struct slot_list *slots,
-                                  struct target_matcher **out, struct graft_err *err);
+/* Put PEFT's defaults for the architecture and the method where the config leaves the choice. EARG:
+ * there are none. */
+enum graft_status targets_resolve(struct adapter_config *c, const struct slot_list *slots,
+                                  struct arena *mem, struct graft_err *err);
+enum graft_status targets_compile(const struct adapter_config *c, struct target_matcher **out,
+                                  struct graft_err *err);
 bool targets_match(struct target_matcher *m, const struct slot *s);
+bool targets_feedforward(struct target_matcher *m, const struct slot *s);
 int64_t targets_rank(struct target_matcher *m, const struct slot *s);
 double targets_alpha(struct target_matcher *m, const struct slot *s);
 /* Notes for what matched nothing (a slip of the pen, mostly): names of a target list, patterns,

@@ -9,7 +9,8 @@
 #include "core/file.h"
 #include "peft/config_parts.h"
 
-const struct config_part *const config_parts[] = { &targets_part, &lora_part, &layers_part, NULL };
+const struct config_part *const config_parts[] = { &targets_part, &lora_part,   &variant_part,
+                                                   &ia3_part,     &layers_part, NULL };
 
 static const char *key_path(const struct reading *r, const char *key, struct strbuf *out)
 {
@@ -412,6 +413,9 @@ static enum graft_status compare_given(const struct reading *r, json_t *given,
         const json_t *x = json_object_get(a, key), *y = json_object_get(b, key);
         struct strbuf s = STRBUF_INIT;
 
+        /* lora with the file's use_dora is dora, which is not what was asked for */
+        if (!strcmp(key, "method") && !json_object_get(given, "use_dora"))
+            x = v;
         if (st || !x || !y || json_equal(x, y) || may_differ(key, x))
             continue;
         json_write(&s, x);

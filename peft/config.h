@@ -31,11 +31,20 @@ struct pattern_value {
 };
 
 enum lora_init {
-    LORA_INIT_TRUE,      /* A Kaiming-uniform, B zero */
-    LORA_INIT_GAUSSIAN,  /* A normal / r, B zero */
-    LORA_INIT_FALSE,     /* both uniform: not the identity */
-    LORA_INIT_ORTHOGONAL /* only read from files: the values are there already */
+    LORA_INIT_TRUE,       /* A Kaiming-uniform, B zero; embedding: A zero, B normal */
+    LORA_INIT_GAUSSIAN,   /* A normal / r, B zero */
+    LORA_INIT_FALSE,      /* both random: not the identity */
+    LORA_INIT_ORTHOGONAL, /* both random, B A nearly zero */
+    /* the rest take their start from the base, which must be the smaller by it */
+    LORA_INIT_PISSA, /* the largest singular triples; pissa_niter > 0: by that many rounds */
+    LORA_INIT_OLORA, /* the first columns of a QR decomposition */
+    LORA_INIT_LOFTQ  /* what quantisation lost, loftq_iter rounds */
 };
+/* Does the base give up what the adapter starts with? */
+static inline bool lora_init_takes(enum lora_init init)
+{
+    return init >= LORA_INIT_PISSA;
+}
 
 /* Strings and arrays live in the arena they were parsed into. */
 struct adapter_config {
@@ -51,6 +60,10 @@ struct adapter_config {
     const char **layers_pattern;
     int layers_pattern_count;
     enum lora_init init;
+    int pissa_niter, loftq_iter;
+    double loraplus_lr_ratio;              /* B learns at that multiple of the rate */
+    struct target_set feedforward_modules; /* IA3: those of the targets that scale their input */
+    bool init_ia3_ones;
     const char *init_from;                          /* absolute path; NULL: a fresh adapter */
     bool save_bf16;                                 /* save_dtype: bf16, else f32 */
     const char *base_model_name_or_path, *revision; /* NULL: not known */

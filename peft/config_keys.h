@@ -11,9 +11,12 @@ struct adapter_raw {
     int save_dtype; /* 0 f32, 1 bf16 */
     int64_t r;
     double lora_alpha, lora_dropout;
-    bool use_rslora, lora_bias;
+    bool use_rslora, lora_bias, use_dora;
+    double loraplus_lr_ratio;
     const json_t *target_modules, *exclude_modules, *rank_pattern, *alpha_pattern;
-    const json_t *layers_to_transform, *layers_pattern, *init_lora_weights;
+    const json_t *layers_to_transform, *layers_pattern, *init_lora_weights, *loftq_config;
+    const json_t *feedforward_modules;
+    bool init_ia3_weights;
     const char *base_model_name_or_path, *revision, *task_type;
     bool inference_mode;
     const char *peft_version;

@@ -1,58 +1,9 @@
-/* The parts of the low-rank methods and of all that choose their modules by name: PEFT's
- * target_modules, patterns and layers. */
+/* The parts of the low-rank methods: ranks, scales and start values, and what of them is LoRA's
+ * and DoRA's alone. */
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "peft/config_parts.h"
-
-enum graft_status config_names(const struct reading *r, const char *key, const json_t *v,
-                               const char ***out, int *count)
-{
-    const size_t n = json_is_array(v) ? json_array_size(v) : 1;
-    const char **name = arena_array(r->mem, n, sizeof *name);
-
-    if (!name)
-        return config_no_memory(r);
-    for (size_t i = 0; i < n; i++) {
-        const json_t *item = json_is_array(v) ? json_array_get(v, i) : v;
-
-        if (!config_is_text(item))
-            return config_bad_form(r, key, v);
-        name[i] = arena_strdup(r->mem, json_string_value(item));
-        if (!name[i])
-            return config_no_memory(r);
-    }
-    *out = name;
-    *count = (int)n;
-    return GRAFT_OK;
-}
-
-static int by_bytes(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-enum graft_status config_targets(const struct reading *r, const char *key, const json_t *v,
-                                 struct target_set *out)
-{
-    const bool target = !strcmp(key, "target_modules");
-
-    *out = (struct target_set){ TARGETS_DEFAULT, NULL, 0 };
-    if (!v || (!target && schema_is_off(v)))
-        return GRAFT_OK;
-    if (schema_is_off(v))
-        return config_bad_form(r, key, v);
-    if (target && json_is_string(v) && !strcasecmp(json_string_value(v), "all-linear")) {
-        out->kind = TARGETS_ALL_LINEAR;
-        return GRAFT_OK;
-    }
-    out->kind = json_is_array(v) ? TARGETS_LIST : TARGETS_REGEX;
-    GRAFT_TRY(config_names(r, key, v, &out->name, &out->count));
-    /* a set in PEFT: in one order, equal sets compare equal */
-    qsort(out->name, (size_t)out->count, sizeof *out->name, by_bytes);
-    return GRAFT_OK;
-}
 
 static enum graft_status read_pattern(const struct reading *r, const char *key, const json_t *map,
                                       struct pattern_value **out, int *count)
@@ -82,93 +33,96 @@ static enum graft_status read_pattern(const struct reading *r, const char *key, 
     return GRAFT_OK;
 }
 
-static enum graft_status read_layers(const struct reading *r, const json_t *v,
-                                     struct adapter_config *c)
+/* The start values by PEFT's names; true and false are no text. */
+static const struct {
+    const char *name;
+    enum lora_init init;
+} init_names[] = {
+    { "gaussian", LORA_INIT_GAUSSIAN }, { "orthogonal", LORA_INIT_ORTHOGONAL },
+    { "pissa", LORA_INIT_PISSA },       { "olora", LORA_INIT_OLORA },
+    { "loftq", LORA_INIT_LOFTQ },
+};
+
+/* "pissa_niter_16": the rounds, 0 when it is something else. */
+static int pissa_rounds(const char *s)
 {
-    const size_t n = json_is_array(v) ? json_array_size(v) : 1;
+    static const char head[] = "pissa_niter_";
+    char *end;
+    long n;
 
-    if (!v || schema_is_off(v))
-        return GRAFT_OK;
-    c->layers_to_transform = arena_array(r->mem, n, sizeof *c->layers_to_transform);
-    if (!c->layers_to_transform)
-        return config_no_memory(r);
-    for (size_t i = 0; i < n; i++) {
-        const json_t *item = json_is_array(v) ? json_array_get(v, i) : v;
-
-        if (!json_is_integer(item) || json_integer_value(item) < 0)
-            return config_bad_form(r, "layers_to_transform", v);
-        c->layers_to_transform[i] = json_integer_value(item);
-    }
-    c->layers_to_transform_count = (int)n;
-    return GRAFT_OK;
+    if (strncmp(s, head, sizeof head - 1) != 0)
+        return 0;
+    n = strtol(s + sizeof head - 1, &end, 10);
+    return *end || n < 1 || n > 1000 ? 0 : (int)n;
 }
 
-static enum graft_status read_init(const struct reading *r, const json_t *v, enum lora_init *out)
+static enum graft_status read_init(const struct reading *r, const json_t *v,
+                                   struct adapter_config *c)
 {
     const char *s = json_string_value(v);
 
-    *out = LORA_INIT_TRUE;
+    c->init = LORA_INIT_TRUE;
     if (!v || json_is_true(v))
         return GRAFT_OK;
-    if (json_is_false(v))
-        *out = LORA_INIT_FALSE;
-    else if (s && !strcmp(s, "gaussian"))
-        *out = LORA_INIT_GAUSSIAN;
-    else if (s && !strcmp(s, "orthogonal") && r->loaded)
-        *out = LORA_INIT_ORTHOGONAL;
-    else if (s && (!strncmp(s, "pissa_niter_", 12) || !strcmp(s, "orthogonal")))
-        return config_bad(r, "init_lora_weights",
-                          "\"%s\" is not supported in this version, true, false or gaussian is", s);
-    else
+    if (json_is_false(v)) {
+        c->init = LORA_INIT_FALSE;
+        return GRAFT_OK;
+    }
+    for (size_t i = 0; s && i < sizeof init_names / sizeof *init_names; i++)
+        if (!strcmp(s, init_names[i].name)) {
+            c->init = init_names[i].init;
+            return GRAFT_OK;
+        }
+    c->pissa_niter = s ? pissa_rounds(s) : 0;
+    if (!c->pissa_niter)
         return config_bad_form(r, "init_lora_weights", v);
+    c->init = LORA_INIT_PISSA;
     return GRAFT_OK;
 }
 
-static enum graft_status targets_read(const struct reading *r, const struct adapter_raw *raw,
-                                      struct adapter_config *c)
+static enum graft_status read_loftq(const struct reading *r, const json_t *v,
+                                    struct adapter_config *c)
 {
-    GRAFT_TRY(config_targets(r, "target_modules", raw->target_modules, &c->target_modules));
-    return config_targets(r, "exclude_modules", raw->exclude_modules, &c->exclude_modules);
-}
+    const json_t *bits = json_object_get(v, "loftq_bits"), *iter = json_object_get(v, "loftq_iter");
+    const size_t known = (size_t)(bits != NULL) + (size_t)(iter != NULL);
 
-static void targets_put(json_t *o, const struct adapter_config *c)
-{
-    json_object_set_new(o, "target_modules", config_target_set(&c->target_modules));
-    json_object_set_new(o, "exclude_modules", config_target_set(&c->exclude_modules));
-}
-
-const struct config_part targets_part = { TARGETED, targets_read, targets_put };
-
-static enum graft_status layers_read(const struct reading *r, const struct adapter_raw *raw,
-                                     struct adapter_config *c)
-{
-    GRAFT_TRY(read_layers(r, raw->layers_to_transform, c));
-    if (raw->layers_pattern && !schema_is_off(raw->layers_pattern))
-        GRAFT_TRY(config_names(r, "layers_pattern", raw->layers_pattern, &c->layers_pattern,
-                               &c->layers_pattern_count));
-    if (c->target_modules.kind == TARGETS_REGEX && c->layers_to_transform_count)
-        return config_bad(r, "layers_to_transform",
-                          "cannot stand beside a regular expression in target_modules, which may "
-                          "name the layers itself");
-    if (c->layers_pattern_count && !c->layers_to_transform_count)
-        return config_bad(r, "layers_pattern", "needs layers_to_transform beside it");
+    c->loftq_iter = 1;
+    if (!v || schema_is_off(v))
+        return GRAFT_OK;
+    if (!json_is_object(v) || json_object_size(v) != known || (bits && !json_is_integer(bits)) ||
+        (iter && (!json_is_integer(iter) || json_integer_value(iter) < 1 ||
+                  json_integer_value(iter) > 1000)))
+        return config_bad_form(r, "loftq_config", v);
+    if (c->init != LORA_INIT_LOFTQ)
+        return config_bad(r, "loftq_config", "has a use with init_lora_weights loftq only");
+    if (bits && json_integer_value(bits) != 4)
+        return config_bad(r, "loftq_config",
+                          "loftq_bits %lld is not supported in this version, 4 is",
+                          (long long)json_integer_value(bits));
+    if (iter)
+        c->loftq_iter = (int)json_integer_value(iter);
     return GRAFT_OK;
 }
 
-static void layers_put(json_t *o, const struct adapter_config *c)
+/* What does not go together: LoraConfig.__post_init__, and what must not be silent. */
+static enum graft_status check_init(const struct reading *r, const struct adapter_config *c)
 {
-    json_t *list = c->layers_to_transform_count ? json_array() : json_null();
+    const bool plain = c->init == LORA_INIT_TRUE || c->init == LORA_INIT_FALSE;
 
-    for (int i = 0; i < c->layers_to_transform_count; i++)
-        json_array_append_new(list, json_integer(c->layers_to_transform[i]));
-    json_object_set_new(o, "layers_to_transform", list);
-    json_object_set_new(o, "layers_pattern",
-                        c->layers_pattern_count
-                            ? config_name_list(c->layers_pattern, c->layers_pattern_count)
-                            : json_null());
+    if (c->lora_bias && !plain)
+        return config_bad(r, "lora_bias", "true goes with init_lora_weights true or false only");
+    if (!lora_init_takes(c->init))
+        return GRAFT_OK;
+    if (r->loaded)
+        return config_bad(r, "init_lora_weights",
+                          "an adapter that took its start out of the base fits only a base without "
+                          "that; PEFT writes a plain one with save_pretrained(..., "
+                          "path_initial_model_for_weight_conversion=...)");
+    if (strcmp(c->method, "lora") != 0)
+        return config_bad(r, "init_lora_weights", "%s does not take its start out of the base",
+                          c->method);
+    return GRAFT_OK;
 }
-
-const struct config_part layers_part = { LAYERED, layers_read, layers_put };
 
 static enum graft_status lora_read(const struct reading *r, const struct adapter_raw *raw,
                                    struct adapter_config *c)
@@ -177,17 +131,16 @@ static enum graft_status lora_read(const struct reading *r, const struct adapter
     c->lora_alpha = raw->lora_alpha;
     c->lora_dropout = raw->lora_dropout;
     c->use_rslora = raw->use_rslora;
-    c->lora_bias = raw->lora_bias;
     GRAFT_TRY(read_pattern(r, "rank_pattern", raw->rank_pattern, &c->rank_pattern,
                            &c->rank_pattern_count));
     GRAFT_TRY(read_pattern(r, "alpha_pattern", raw->alpha_pattern, &c->alpha_pattern,
                            &c->alpha_pattern_count));
-    GRAFT_TRY(read_init(r, raw->init_lora_weights, &c->init));
     if (c->lora_dropout >= 1)
         return config_bad(r, "lora_dropout", "found 1, want a number below 1");
-    if (c->lora_bias && c->init == LORA_INIT_GAUSSIAN) /* LoraConfig.__post_init__ */
-        return config_bad(r, "lora_bias", "true does not go with init_lora_weights gaussian");
-    return GRAFT_OK;
+    c->lora_bias = raw->lora_bias;
+    GRAFT_TRY(read_init(r, raw->init_lora_weights, c));
+    GRAFT_TRY(read_loftq(r, raw->loftq_config, c));
+    return check_init(r, c);
 }
 
 static json_t *pattern(const struct pattern_value *p, int count)
@@ -199,18 +152,19 @@ static json_t *pattern(const struct pattern_value *p, int count)
     return map;
 }
 
-static json_t *init(enum lora_init kind)
+static json_t *init(const struct adapter_config *c)
 {
-    switch (kind) {
-    case LORA_INIT_GAUSSIAN:
-        return json_string("gaussian");
-    case LORA_INIT_ORTHOGONAL:
-        return json_string("orthogonal");
-    case LORA_INIT_FALSE:
-        return json_false();
-    case LORA_INIT_TRUE:
-        break;
+    char text[32];
+
+    if (c->init == LORA_INIT_TRUE || c->init == LORA_INIT_FALSE)
+        return json_boolean(c->init == LORA_INIT_TRUE);
+    if (c->init == LORA_INIT_PISSA && c->pissa_niter) {
+        snprintf(text, sizeof text, "pissa_niter_%d", c->pissa_niter);
+        return json_string(text);
     }
+    for (size_t i = 0; i < sizeof init_names / sizeof *init_names; i++)
+        if (init_names[i].init == c->init)
+            return json_string(init_names[i].name);
     return json_true();
 }
 
@@ -222,8 +176,35 @@ static void lora_put(json_t *o, const struct adapter_config *c)
     json_object_set_new(o, "use_rslora", json_boolean(c->use_rslora));
     json_object_set_new(o, "rank_pattern", pattern(c->rank_pattern, c->rank_pattern_count));
     json_object_set_new(o, "alpha_pattern", pattern(c->alpha_pattern, c->alpha_pattern_count));
-    json_object_set_new(o, "lora_bias", json_boolean(c->lora_bias));
-    json_object_set_new(o, "init_lora_weights", init(c->init));
+    json_object_set_new(o, "init_lora_weights", init(c));
+    json_object_set_new(o, "loftq_config",
+                        c->init == LORA_INIT_LOFTQ
+                            ? json_pack("{s:i, s:i}", "loftq_bits", 4, "loftq_iter", c->loftq_iter)
+                            : json_object());
 }
 
-const struct config_part lora_part = { LOW_RANK, lora_read, lora_put };
+const struct config_part lora_part = { LOW_RANK, lora_read, lora_put, NULL };
+
+static enum graft_status variant_read(const struct reading *r, const struct adapter_raw *raw,
+                                      struct adapter_config *c)
+{
+    /* a file says nothing of it */
+    c->loraplus_lr_ratio = raw->loraplus_lr_ratio > 0 ? raw->loraplus_lr_ratio : 1;
+    if (c->lora_bias && !strcmp(c->method, "dora"))
+        return config_bad(r, "lora_bias", "true does not go with dora");
+    return GRAFT_OK;
+}
+
+static void variant_put(json_t *o, const struct adapter_config *c)
+{
+    json_object_set_new(o, "lora_bias", json_boolean(c->lora_bias));
+    json_object_set_new(o, "use_dora", json_boolean(!strcmp(c->method, "dora")));
+}
+
+static void variant_put_own(json_t *o, const struct adapter_config *c)
+{
+    json_object_set_new(o, "loraplus_lr_ratio", json_real(c->loraplus_lr_ratio));
+}
+
+const struct config_part variant_part = { "lora, dora", variant_read, variant_put,
+                                          variant_put_own };

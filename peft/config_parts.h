@@ -22,8 +22,10 @@ struct config_part {
                               struct adapter_config *c);
     /* Put the keys that work, as PEFT writes them. */
     void (*put)(json_t *o, const struct adapter_config *c);
+    /* (optional) Graft's own keys, which adapter_config.json does not have. */
+    void (*put_own)(json_t *o, const struct adapter_config *c);
 };
-extern const struct config_part lora_part, layers_part, targets_part;
+extern const struct config_part lora_part, variant_part, ia3_part, layers_part, targets_part;
 extern const struct config_part *const config_parts[]; /* NULL-terminated; peft/config.c */
 
 /* EARG "PLACE: adapter.KEY: ...". */

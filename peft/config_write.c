@@ -58,6 +58,9 @@ json_t *adapter_config_json(const struct adapter_config *c)
         return NULL;
     json_object_set_new(o, "method", config_text(c->method));
     put_parts(o, c);
+    for (int i = 0; config_parts[i]; i++)
+        if (config_parts[i]->put_own && schema_lists(config_parts[i]->users, c->method))
+            config_parts[i]->put_own(o, c);
     json_object_set_new(o, "init_from", config_text(c->init_from));
     json_object_set_new(o, "save_dtype", json_string(c->save_bf16 ? "bf16" : "f32"));
     return o;

@@ -248,7 +248,12 @@ static enum graft_status load_file(struct adapter *a, const char *dir, enum para
 enum graft_status adapter_load_values(struct adapter *a, const char *dir, struct graft_err *err)
 {
     GRAFT_TRY(load_file(a, dir, FILE_ADAPTER, err));
-    return count_in(a, FILE_STATE) ? load_file(a, dir, FILE_STATE, err) : GRAFT_OK;
+    if (count_in(a, FILE_STATE))
+        GRAFT_TRY(load_file(a, dir, FILE_STATE, err));
+    for (int i = 0; i < a->site_count && !a->trainable; i++)
+        if (a->site[i].ops->ready)
+            GRAFT_TRY(a->site[i].ops->ready(&a->site[i], err));
+    return GRAFT_OK;
 }
 
 static enum graft_status write_param(void *user, const struct safetensors_entry *e,

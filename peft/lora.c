@@ -2,89 +2,108 @@
  *
  * y' = y + s (B A dropout(x) + b)      s = alpha / r, or alpha / sqrt(r) with rsLoRA
  * A: (R, I)   B: (O, R)   b: (O), only with lora_bias
- * Merged: W' = W + s B A, bias' = bias + s b. */
-#include <math.h>
+ * At the embedding, of id i: y' = y + s B A[:, i], without dropout.
+ * Merged: W' = W + s B A, bias' = bias + s b. LoRA+ (Hayou et al. 2024, arXiv:2402.12354): B learns
+ * at a multiple of the rate. */
+#include "peft/lora.h"
+
 #include <string.h>
 
-#include "peft/methods.h"
+static bool at_embedding(const struct adapter_site *s)
+{
+    return s->slot->site == SITE_EMBED;
+}
 
-enum { LORA_A, LORA_B, LORA_BIAS };
+/* A linear's B, its bias and DoRA's magnitude have the rate of B, as PEFT's optimiser for LoRA+
+ * groups them; at the embedding it is A that starts at zero, and both keep the plain rate. */
+static double ratio_of_b(const struct adapter_site *s)
+{
+    return at_embedding(s) ? 0 : s->adapter->config.loraplus_lr_ratio;
+}
 
-static enum graft_status lora_build(struct adapter_site *s, struct graft_err *err)
+enum graft_status lora_build(struct adapter_site *s, struct graft_err *err)
 {
     const struct adapter_config *c = &s->adapter->config;
-    const struct param_spec a = { .suffix = ".lora_A.weight",
+    const bool embed = at_embedding(s);
+    const int64_t in = embed ? s->slot->out : s->slot->in;
+    const int64_t out = embed ? s->slot->in : s->slot->out;
+    const struct param_spec a = { .suffix = embed ? ".lora_embedding_A" : ".lora_A.weight",
                                   .ndim = 2,
-                                  .dim = { s->r, s->slot->in } },
-                            b = { .suffix = ".lora_B.weight",
+                                  .dim = { s->r, in } },
+                            b = { .suffix = embed ? ".lora_embedding_B" : ".lora_B.weight",
                                   .ndim = 2,
-                                  .dim = { s->slot->out, s->r } },
-                            bias = { .suffix = ".lora_B.bias", .ndim = 1, .dim = { s->slot->out } };
+                                  .dim = { out, s->r },
+                                  .lr_ratio = ratio_of_b(s) },
+                            bias = { .suffix = ".lora_B.bias",
+                                     .ndim = 1,
+                                     .dim = { out },
+                                     .lr_ratio = ratio_of_b(s) };
 
+    if (embed && c->lora_bias)
+        return graft_fail(err, GRAFT_EARG,
+                          "adapter.lora_bias: true does not go with %s, an embedding, among "
+                          "target_modules",
+                          s->slot->name);
     s->param[LORA_A] = adapter_param(s, &a);
     s->param[LORA_B] = adapter_param(s, &b);
     if (c->lora_bias)
         s->param[LORA_BIAS] = adapter_param(s, &bias);
     if (!s->param[LORA_A] || !s->param[LORA_B] || (c->lora_bias && !s->param[LORA_BIAS]))
-        return graft_fail_nomem(err, s->slot->name,
-                                (size_t)(s->r * (s->slot->in + s->slot->out)) * 4);
+        return graft_fail_nomem(err, s->slot->name, (size_t)(s->r * (in + out)) * 4);
     return GRAFT_OK;
 }
 
-static void fill_uniform(struct tensor *t, struct rng_key key, double bound)
+struct tensor *lora_dropped(struct adapter_site *s, struct graph *g, struct tensor *x)
 {
-    float *v = t->data;
-    const int64_t n = t->dim[0] * (t->ndim > 1 ? t->dim[1] : 1);
+    const double p = s->adapter->config.lora_dropout;
 
-    for (int64_t i = 0; i < n; i++)
-        v[i] = (float)(bound * (2.0 * rng_uniform(key, (uint64_t)i) - 1.0));
+    return x && p > 0 ? op_dropout(g, x, (float)p, (uint32_t)s->slot->index) : x;
 }
 
-/* true: A uniform in +-1/sqrt(I) (Kaiming with a = sqrt 5), B zero. gaussian: A normal with
- * deviation 1/R, B zero. false: PyTorch's own start of both linears, so that the change is not
- * zero. */
-static enum graft_status lora_init(struct adapter_site *s, uint64_t seed, struct graft_err *err)
+struct tensor *lora_change(struct adapter_site *s, struct graph *g, struct tensor *x,
+                           struct tensor *acc)
 {
-    const enum lora_init kind = s->adapter->config.init;
-    struct rng_key key = { seed, RNG_INIT, 0, 4 * (uint32_t)s->slot->index };
-    struct tensor *a = s->param[LORA_A];
+    struct tensor *a = graph_leaf(g, s->param[LORA_A]), *b = graph_leaf(g, s->param[LORA_B]);
+    struct tensor *bias = s->param[LORA_BIAS] ? graph_leaf(g, s->param[LORA_BIAS]) : NULL;
+    struct tensor *low =
+        at_embedding(s) ? op_pick_columns(g, a) : op_linear(g, x, a, NULL, NULL, 1.0f);
 
-    (void)err;
-    if (kind == LORA_INIT_GAUSSIAN) {
-        float *v = a->data;
-
-        for (int64_t i = 0; i < s->r * s->slot->in; i++)
-            v[i] = rng_normal(key, (uint64_t)i) / (float)s->r;
-        return GRAFT_OK;
-    }
-    fill_uniform(a, key, 1.0 / sqrt((double)s->slot->in));
-    if (kind != LORA_INIT_FALSE)
-        return GRAFT_OK;
-    key.site++;
-    fill_uniform(s->param[LORA_B], key, 1.0 / sqrt((double)s->r));
-    key.site++;
-    if (s->param[LORA_BIAS])
-        fill_uniform(s->param[LORA_BIAS], key, 1.0 / sqrt((double)s->r));
-    return GRAFT_OK;
+    return op_linear(g, low, b, bias, acc, s->scale);
 }
 
 static struct tensor *lora_forward(struct adapter_site *s, struct graph *g, struct tensor *x,
                                    struct tensor *y)
 {
-    const double p = s->adapter->config.lora_dropout;
-    struct tensor *a = graph_leaf(g, s->param[LORA_A]), *b = graph_leaf(g, s->param[LORA_B]);
-    struct tensor *bias = s->param[LORA_BIAS] ? graph_leaf(g, s->param[LORA_BIAS]) : NULL;
-
-    if (p > 0)
-        x = op_dropout(g, x, (float)p, (uint32_t)s->slot->index);
-    return op_linear(g, op_linear(g, x, a, NULL, NULL, 1.0f), b, bias, y, s->scale);
+    return lora_change(s, g, lora_dropped(s, g, x), y);
 }
 
-static void lora_merge_rows(const struct adapter_site *s, int64_t first, int64_t n, float *w)
+/* Row v of the embedding gets s sum_r A[r, v] B[:, r]. */
+static void merge_embedding(const struct adapter_site *s, int64_t first, int64_t n, float *w)
+{
+    const float *a = s->param[LORA_A]->data, *b = s->param[LORA_B]->data;
+    const int64_t V = s->slot->out, D = s->slot->in;
+
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t d = 0; d < D; d++) {
+            float sum = 0;
+
+            for (int64_t r = 0; r < s->r; r++)
+                sum += b[d * s->r + r] * a[r * V + first + i];
+            w[i * D + d] += s->scale * sum;
+        }
+    }
+}
+
+void lora_merge_rows(const struct adapter_site *s, int64_t first, int64_t n, float *w)
 {
     const float *a = s->param[LORA_A]->data, *b = s->param[LORA_B]->data;
     const int64_t in = s->slot->in;
 
+    if (at_embedding(s)) {
+        merge_embedding(s, first, n, w);
+        return;
+    }
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++) {
         for (int64_t r = 0; r < s->r; r++) {
@@ -108,25 +127,48 @@ static bool lora_merge_bias(const struct adapter_site *s, float *bias)
     return true;
 }
 
+/* out (n, m) = in (m, n) turned around */
+static void turn(int64_t m, int64_t n, const float *in, float *out)
+{
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t k = 0; k < n; k++)
+            out[k * m + i] = in[i * n + k];
+}
+
 static void lora_factors(const struct adapter_site *s, float *left, float *right)
 {
-    memcpy(left, s->param[LORA_B]->data, (size_t)(s->slot->out * s->r) * sizeof *left);
-    memcpy(right, s->param[LORA_A]->data, (size_t)(s->r * s->slot->in) * sizeof *right);
+    const float *a = s->param[LORA_A]->data, *b = s->param[LORA_B]->data;
+    const int64_t in = s->slot->in, out = s->slot->out;
+
+    if (at_embedding(s)) { /* the change is s A^T B^T */
+        turn(s->r, out, a, left);
+        turn(in, s->r, b, right);
+        return;
+    }
+    memcpy(left, b, (size_t)(out * s->r) * sizeof *left);
+    memcpy(right, a, (size_t)(s->r * in) * sizeof *right);
 }
 
 void lora_fill(struct adapter_site *s, const float *left, const float *right, const float *bias)
 {
-    memcpy(s->param[LORA_B]->data, left, (size_t)(s->slot->out * s->r) * sizeof *left);
-    memcpy(s->param[LORA_A]->data, right, (size_t)(s->r * s->slot->in) * sizeof *right);
+    const int64_t in = s->slot->in, out = s->slot->out;
+
+    if (at_embedding(s)) {
+        turn(out, s->r, left, s->param[LORA_A]->data);
+        turn(s->r, in, right, s->param[LORA_B]->data);
+        return;
+    }
+    memcpy(s->param[LORA_B]->data, left, (size_t)(out * s->r) * sizeof *left);
+    memcpy(s->param[LORA_A]->data, right, (size_t)(s->r * in) * sizeof *right);
     if (bias)
-        memcpy(s->param[LORA_BIAS]->data, bias, (size_t)s->slot->out * sizeof *bias);
+        memcpy(s->param[LORA_BIAS]->data, bias, (size_t)out * sizeof *bias);
 }
 
 const struct adapter_ops lora_ops = {
     .name = "lora",
     .peft_type = "LORA",
     .paper = "arXiv:2106.09685",
-    .sites = SITE_LINEAR,
+    .sites = SITE_LINEAR | SITE_EMBED,
     .build = lora_build,
     .init = lora_init,
     .forward = lora_forward,

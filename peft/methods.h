@@ -4,7 +4,7 @@
 
 #include "peft/adapter.h"
 
-extern const struct adapter_ops lora_ops;
+extern const struct adapter_ops lora_ops, dora_ops, ia3_ops;
 /* Values for a site of LoRA: the change of the weight is scale * left right, left (O, r), right (r,
  * I); bias (O) with lora_bias. */
 void lora_fill(struct adapter_site *s, const float *left, const float *right, const float *bias);

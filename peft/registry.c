@@ -3,7 +3,7 @@
 #include "peft/adapter.h"
 #include "peft/methods.h"
 
-const struct adapter_ops *const adapter_methods[] = { &lora_ops, NULL };
+const struct adapter_ops *const adapter_methods[] = { &lora_ops, &dora_ops, &ia3_ops, NULL };
 
 const struct adapter_ops *adapter_method(const char *name)
 {

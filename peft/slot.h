@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "autograd/ops.h"
 #include "core/status.h"
 #include "quant/quant.h"
 
@@ -54,5 +55,18 @@ void slot_decode_rows(const struct slot *s, int64_t first, int64_t n, float *out
 /* The bias of a linear that has one, the weight of a norm: out (out features). */
 void slot_bias(const struct slot *s, float *out);
 void slot_vector(const struct slot *s, float *out);
+
+/* The base's own weight (out, in) and bias (out; NULL: none) as leaves of a graph. */
+struct tensor *slot_weight(const struct slot *s, struct graph *g);
+struct tensor *slot_bias_leaf(const struct slot *s, struct graph *g);
+
+/* Sums of squares of the weight's rows, out (out features); of an embedding's columns, out (in).
+ * ENOMEM. */
+enum graft_status slot_squares(const struct slot *s, float *out, struct graft_err *err);
+/* Norms of the same of W + scale B A (embedding: W + scale (B A)^T), from those squares: a (R, in),
+ * b (out, R) (embedding: a (R, out), b (in, R)). W is decoded as it goes. ENOMEM. */
+enum graft_status slot_changed_norms(const struct slot *s, int64_t R, float scale, const float *a,
+                                     const float *b, const float *square, float *norm,
+                                     struct graft_err *err);
 
 #endif

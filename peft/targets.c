@@ -20,7 +20,7 @@ struct name_rule {
 
 struct target_matcher {
     const struct adapter_config *config;
-    struct name_rule target, exclude;
+    struct name_rule target, exclude, feedforward;
     bool all_linear;
     pcre2_code **layer; /* one a layers_pattern; or one general rule */
     int layer_count;
@@ -32,13 +32,15 @@ struct target_matcher {
 };
 
 /* PEFT's constants.py, for the architectures Graft has. */
+enum { MOST_DEFAULTS = 4 };
 static const struct {
-    const char *model_type, *name[4];
+    const char *model_type, *lora[MOST_DEFAULTS], *ia3[MOST_DEFAULTS],
+        *ia3_feedforward[MOST_DEFAULTS];
 } default_targets[] = {
-    { "llama", { "q_proj", "v_proj" } },
-    { "mistral", { "q_proj", "v_proj" } },
-    { "qwen2", { "q_proj", "v_proj" } },
-    { "qwen3", { "q_proj", "v_proj" } },
+    { "llama", { "q_proj", "v_proj" }, { "k_proj", "v_proj", "down_proj" }, { "down_proj" } },
+    { "mistral", { "q_proj", "v_proj" }, { "k_proj", "v_proj", "down_proj" }, { "down_proj" } },
+    { "qwen2", { "q_proj", "v_proj" }, { "q_proj", "v_proj", "down_proj" }, { "down_proj" } },
+    { "qwen3", { "q_proj", "v_proj" }, { "q_proj", "v_proj", "down_proj" }, { "down_proj" } },
 };
 
 static enum graft_status compile(struct target_matcher *m, const char *key, const char *before,
@@ -115,24 +117,78 @@ static enum graft_status compile_patterns(struct target_matcher *m, const char *
     return GRAFT_OK;
 }
 
-static enum graft_status resolve_default(struct target_matcher *m, const char *model_type,
+static enum graft_status resolve_default(const char *key, const struct adapter_config *c,
+                                         const char *model_type, struct target_set *out,
                                          struct graft_err *err)
 {
+    const bool ia3 = !strcmp(c->method, "ia3"), feedforward = !strcmp(key, "feedforward_modules");
+
     for (size_t i = 0; i < sizeof default_targets / sizeof *default_targets; i++) {
         if (strcmp(default_targets[i].model_type, model_type) != 0)
             continue;
-        m->target.name = default_targets[i].name;
-        for (m->target.count = 0; m->target.count < 4 && m->target.name[m->target.count];)
-            m->target.count++;
+        /* only read, like the names of every config */
+        out->name = (const char **)(uintptr_t)(feedforward ? default_targets[i].ia3_feedforward
+                                               : ia3       ? default_targets[i].ia3
+                                                           : default_targets[i].lora);
+        for (out->count = 0; out->count < MOST_DEFAULTS && out->name[out->count];)
+            out->count++;
+        out->kind = TARGETS_LIST;
         return GRAFT_OK;
     }
-    return graft_fail(err, GRAFT_EARG,
-                      "adapter.target_modules is needed: there are no default targets for %s",
-                      model_type);
+    return graft_fail(err, GRAFT_EARG, "adapter.%s is needed: there are no default targets for %s",
+                      key, model_type);
 }
 
-enum graft_status targets_compile(const struct adapter_config *c, const struct slot_list *slots,
-                                  struct target_matcher **out, struct graft_err *err)
+static bool holds(const struct target_set *t, const char *name)
+{
+    for (int i = 0; i < t->count; i++)
+        if (!strcmp(t->name[i], name))
+            return true;
+    return false;
+}
+
+/* PEFT refuses to read feedforward_modules as a list that holds more than target_modules: then the
+ * same as a regular expression. */
+static enum graft_status subset_or_regex(const struct target_set *target, struct target_set *ff,
+                                         struct arena *mem, struct graft_err *err)
+{
+    struct strbuf s = STRBUF_INIT;
+    bool subset = target->kind != TARGETS_LIST;
+    const char **one = arena_alloc(mem, sizeof *one);
+
+    for (int i = 0; i < ff->count && target->kind == TARGETS_LIST; i++)
+        subset = holds(target, ff->name[i]) && (i == 0 || subset);
+    strbuf_puts(&s, ".*(");
+    for (int i = 0; i < ff->count; i++) {
+        strbuf_puts(&s, i ? "|" : "");
+        for (const char *c = ff->name[i]; *c; c++)
+            strbuf_printf(&s, *c == '.' ? "\\%c" : "%c", *c);
+    }
+    strbuf_puts(&s, ")");
+    if (one)
+        *one = arena_strdup(mem, strbuf_str(&s));
+    strbuf_release(&s);
+    if (!one || !*one)
+        return graft_fail_nomem(err, "feedforward_modules", 256);
+    if (!subset)
+        *ff = (struct target_set){ TARGETS_REGEX, one, 1 };
+    return GRAFT_OK;
+}
+
+enum graft_status targets_resolve(struct adapter_config *c, const struct slot_list *slots,
+                                  struct arena *mem, struct graft_err *err)
+{
+    if (c->target_modules.kind == TARGETS_DEFAULT)
+        GRAFT_TRY(resolve_default("target_modules", c, slots->model_type, &c->target_modules, err));
+    if (strcmp(c->method, "ia3") != 0 || c->feedforward_modules.kind != TARGETS_DEFAULT)
+        return GRAFT_OK;
+    GRAFT_TRY(
+        resolve_default("feedforward_modules", c, slots->model_type, &c->feedforward_modules, err));
+    return subset_or_regex(&c->target_modules, &c->feedforward_modules, mem, err);
+}
+
+enum graft_status targets_compile(const struct adapter_config *c, struct target_matcher **out,
+                                  struct graft_err *err)
 {
     struct target_matcher *m = mem_alloc(sizeof *m);
     enum graft_status st;
@@ -145,10 +201,10 @@ enum graft_status targets_compile(const struct adapter_config *c, const struct s
     if (!m->match)
         return graft_fail_nomem(err, "target_modules", 256);
     m->all_linear = c->target_modules.kind == TARGETS_ALL_LINEAR;
-    if (c->target_modules.kind == TARGETS_DEFAULT)
-        GRAFT_TRY(resolve_default(m, slots->model_type, err));
     GRAFT_TRY(compile_rule(m, "target_modules", &c->target_modules, &m->target, err));
     GRAFT_TRY(compile_rule(m, "exclude_modules", &c->exclude_modules, &m->exclude, err));
+    GRAFT_TRY(
+        compile_rule(m, "feedforward_modules", &c->feedforward_modules, &m->feedforward, err));
     m->used = arena_array(&m->mem, (size_t)m->target.count, sizeof *m->used);
     m->rank_used = arena_array(&m->mem, (size_t)c->rank_pattern_count, sizeof *m->used);
     m->alpha_used = arena_array(&m->mem, (size_t)c->alpha_pattern_count, sizeof *m->used);
@@ -217,6 +273,22 @@ bool targets_match(struct target_matcher *m, const struct slot *s)
     return tail && (!m->config->layers_to_transform_count || in_layers(m, s->name));
 }
 
+/* PEFT compares the end of the whole path here, not of its part after a dot. */
+bool targets_feedforward(struct target_matcher *m, const struct slot *s)
+{
+    const size_t len = strlen(s->name);
+
+    if (m->feedforward.regex)
+        return run(m, m->feedforward.regex, s->name);
+    for (int i = 0; i < m->feedforward.count; i++) {
+        const size_t n = strlen(m->feedforward.name[i]);
+
+        if (n <= len && !strcmp(s->name + len - n, m->feedforward.name[i]))
+            return true;
+    }
+    return false;
+}
+
 int64_t targets_rank(struct target_matcher *m, const struct slot *s)
 {
     for (int i = 0; i < m->config->rank_pattern_count; i++)
@@ -273,6 +345,7 @@ void targets_free(struct target_matcher *m)
         return;
     pcre2_code_free(m->target.regex);
     pcre2_code_free(m->exclude.regex);
+    pcre2_code_free(m->feedforward.regex);
     free_codes(m->layer, m->layer_count);
     free_codes(m->rank, m->config->rank_pattern_count);
     free_codes(m->alpha, m->config->alpha_pattern_count);

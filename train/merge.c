@@ -266,7 +266,8 @@ static enum qtype gguf_dtype(const struct merge_opts *o)
     return o->dtype == QT_COUNT ? QT_F16 : o->dtype;
 }
 
-/* A change of a bias needs a bias to change; a changed tied head needs a head of its own. */
+/* A change of a bias needs a bias to change; a tied head and its embedding part when one changes.
+ */
 static enum graft_status check_sites(struct merge *m, struct graft_err *err)
 {
     const struct adapter_ops *ops = m->adapter->ops;
@@ -284,7 +285,7 @@ static enum graft_status check_sites(struct merge *m, struct graft_err *err)
                               "%s: the adapter has a bias (lora_bias) and the base has none there "
                               "to merge it into",
                               s->slot->name);
-        if (s->slot->is_head && m->base.ck.config.tied)
+        if ((s->slot->is_head || s->slot->site == SITE_EMBED) && m->base.ck.config.tied)
             m->untied = true;
     }
     return GRAFT_OK;

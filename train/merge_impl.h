@@ -14,7 +14,7 @@ struct merge {
     struct model_tensor *tensor;
     int64_t count;
     enum qtype dtype;
-    bool untied; /* the head changed: it is written beside the embedding it was tied to */
+    bool untied; /* head or embedding changed: both are written, and tied no longer */
     struct merge_report report;
     struct dataset data; /* of the audit */
     float *rows;

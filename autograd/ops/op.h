@@ -34,6 +34,7 @@ OP_FUNCTIONS(head_loss)
 OP_FUNCTIONS(cross_entropy)
 OP_FUNCTIONS(column_scale)
 OP_FUNCTIONS(magnitude)
+OP_FUNCTIONS(pick_columns)
 
 /* The device whose kernels run this node. */
 static inline const struct backend *node_backend(const struct node *n)

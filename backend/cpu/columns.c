@@ -136,14 +136,14 @@ void column_scale_backward_cpu(int64_t n, int64_t C, struct act x, const float *
 
 /* Both products of A are added up in one buffer, whose column i is A (w_i + s/2 A^T b_i); so
  * |w_i + s A^T b_i|^2 = |w_i|^2 + 2 s b_i . column i. */
-size_t row_norms_scratch_cpu(int64_t R, int64_t I, int64_t O)
+size_t row_norms_scratch_cpu(int64_t R, int64_t in, int64_t out)
 {
-    const size_t whole = gemm_scratch(R, I, O), small = gemm_scratch(R, R, O);
-    const size_t square = gemm_scratch(R, I, R);
+    const size_t whole = gemm_scratch(R, in, out), small = gemm_scratch(R, R, out);
+    const size_t square = gemm_scratch(R, in, R);
     size_t most = whole > small ? whole : small;
 
     most = most > square ? most : square;
-    return (most + 63) / 64 * 64 + ((size_t)(R * O) + (size_t)(R * R)) * sizeof(float);
+    return (most + 63) / 64 * 64 + ((size_t)(R * out) + (size_t)(R * R) + 16) * sizeof(float);
 }
 
 static void norms_from(int64_t R, int64_t O, float s, const float *g, const float *b,

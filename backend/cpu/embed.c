@@ -35,6 +35,36 @@ void embed_cpu(int64_t n, const int32_t *id, const struct qmat *table, const flo
     }
 }
 
+void pick_columns_cpu(int64_t n, int64_t R, int64_t V, const int32_t *id, const float *a,
+                      struct act y)
+{
+#pragma omp parallel for schedule(static) if (n * R > PARALLEL_MIN)
+    for (int64_t t = 0; t < n; t++) {
+        const bool real = id[t] >= 0 && id[t] < V;
+
+        for (int64_t r0 = 0; r0 < R; r0 += PIECE) {
+            _Alignas(64) float row[PIECE];
+            const int64_t m = min64(PIECE, R - r0);
+            float *py = piece_room(y, t * R + r0, row);
+
+            for (int64_t r = 0; r < m; r++)
+                py[r] = real ? a[(r0 + r) * V + id[t]] : 0.0f;
+            piece_put(y, t * R + r0, m, py);
+        }
+    }
+}
+
+/* Threads share the rows of a, not the tokens: one id may stand in many places. */
+void pick_columns_backward_cpu(int64_t n, int64_t R, int64_t V, const int32_t *id, const float *dy,
+                               float *da)
+{
+#pragma omp parallel for schedule(static) if (n * R > PARALLEL_MIN)
+    for (int64_t r = 0; r < R; r++)
+        for (int64_t t = 0; t < n; t++)
+            if (id[t] >= 0 && id[t] < V)
+                da[r * V + id[t]] += dy[t * R + r];
+}
+
 /* Threads share the columns, not the tokens: one id may stand in many places. */
 void embed_backward_cpu(int64_t n, int64_t C, const int32_t *id, int64_t V, int64_t P, float scale,
                         const float *dy, float *dtable, float *dvirtual)

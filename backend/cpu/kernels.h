@@ -70,6 +70,10 @@ void column_scale_cpu(int64_t n, int64_t C, struct act x, const float *c, const 
 size_t column_scale_scratch_cpu(int64_t n, int64_t C);
 void column_scale_backward_cpu(int64_t n, int64_t C, struct act x, const float *c, const float *b,
                                const float *dy, float *dx, float *dc, float *db, void *scratch);
+void pick_columns_cpu(int64_t n, int64_t R, int64_t V, const int32_t *id, const float *a,
+                      struct act y);
+void pick_columns_backward_cpu(int64_t n, int64_t R, int64_t V, const int32_t *id, const float *dy,
+                               float *da);
 size_t row_norms_scratch_cpu(int64_t R, int64_t in, int64_t out);
 void row_norms_cpu(int64_t R, float s, const float *a, const struct qmat *w, bool columns,
                    const float *b, const float *square, float *norm, void *scratch);

@@ -192,6 +192,12 @@ static T magnitude(struct graph *g, T const *t, const struct op_case *c)
     return op_column_scale(g, t[0], op_magnitude(g, &of), NULL);
 }
 
+static T pick_columns(struct graph *g, T const *t, const struct op_case *c)
+{
+    (void)c;
+    return op_pick_columns(g, t[0]);
+}
+
 #define SHAPE(h, k, d, w, cap)                                                                     \
     {                                                                                              \
         .heads = h, .kv_heads = k, .head_dim = d, .scale = 0.6f, .window = w, .softcap = cap       \
@@ -353,6 +359,7 @@ static const struct op_case cases[] = {
       { ROWS(5), VECTOR(5), { 5, 7, true }, { 3, 7, true }, { 5, 3, true } },
       .build = magnitude,
       .p = 0.7f },
+    { "pick_columns", OP_PICK_COLUMNS, { LEAF(4, 5) }, .build = pick_columns, .segment = { 9 } },
     { "magnitude of columns",
       OP_MAGNITUDE,
       { ROWS(5), VECTOR(5), { 7, 5, true }, { 3, 7, true }, { 5, 3, true } },

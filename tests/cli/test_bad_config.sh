@@ -81,8 +81,8 @@ slip '-s optim' 'optim=[1'
 slip 'adapter.base_model_name_or_path' base_name=a adapter.base_model_name_or_path=b
 
 # what later versions bring
-slip 'adapter.method.*dora' adapter.method=dora
-slip 'adapter.use_dora' adapter.use_dora=true
+slip 'adapter.peft_type.*VERA' adapter.peft_type=VERA
+slip 'adapter.use_qalora' adapter.use_qalora=true
 slip 'adapter.method' adapter.method=prompt
 slip 'int8' quant=int8
 slip 'cuda.*not supported' device=cuda
@@ -101,7 +101,7 @@ slip 'data.valid.*found 0' data.valid=0
 slip 'data.valid: 200 of 40 usable records' data.valid=200
 slip 'weight above 0' 'data.train=[{path: train.jsonl, weight: -2}]'
 slip 'a weight of 0.01 draws none of its 40 records' 'data.train=[{path: train.jsonl, weight: 0.01}]'
-slip 'adapter.init_lora_weights' adapter.init_lora_weights=pissa
+slip 'adapter.init_lora_weights' adapter.init_lora_weights=corda
 slip 'adapter.bias' adapter.bias=all
 slip 'adapter.modules_to_save' 'adapter.modules_to_save=[lm_head]'
 want 2 'device.*cuda.*not supported' train c.yaml --device cuda -o new

@@ -162,22 +162,85 @@ static void layers_are_one_or_several(void **state)
             "target_modules, which may name the layers itself");
 }
 
+/* Messages that list what works: by how they begin. */
+static void refuses_beginning(const char *text, const char *message)
+{
+    struct adapter_config c;
+
+    assert_int_equal(read_map(text, &c), GRAFT_EARG);
+    if (strncmp(err.msg, message, strlen(message)) != 0)
+        fail_msg("%s", err.msg);
+}
+
 static void methods_are_named_by_either_key(void **state)
 {
     (void)state;
-    refuses("{}", "c.yaml:7: adapter.method: missing, want lora");
-    refuses("{'method': 'dora'}", "c.yaml:7: adapter.method: \"dora\" is not supported in this "
-                                  "version; want lora");
-    refuses("{'peft_type': 'IA3'}", "c.yaml:7: adapter.peft_type: \"IA3\" is not supported in this "
-                                    "version; want LORA");
-    refuses("{'peft_type': 'LORA', 'use_dora': true}",
-            "c.yaml:7: adapter.use_dora: true is the method dora, which is not supported in this "
-            "version");
+    refuses_beginning("{}", "c.yaml:7: adapter.method: missing, want lora, dora");
+    assert_string_equal(takes("{'method': 'dora'}").method, "dora");
+    assert_string_equal(takes("{'peft_type': 'IA3'}").method, "ia3");
+    assert_string_equal(takes("{'peft_type': 'LORA', 'use_dora': true}").method, "dora");
+    assert_string_equal(takes("{'method': 'lora', 'use_dora': true}").method, "dora");
+    refuses("{'method': 'dora', 'use_dora': false}",
+            "c.yaml:7: adapter.use_dora: false, but method says \"dora\"");
+    refuses("{'method': 'ia3', 'use_dora': true}",
+            "c.yaml:7: adapter.use_dora: ia3 has no use for it, it belongs to lora");
     refuses("{'method': 'loraa'}",
             "c.yaml:7: adapter.method: found \"loraa\", did you mean \"lora\"?");
-    refuses("{'peft_type': 'VERA'}",
-            "c.yaml:7: adapter.peft_type: \"VERA\" is not supported in this version; want "
-            "LORA");
+    refuses_beginning(
+        "{'peft_type': 'VERA'}",
+        "c.yaml:7: adapter.peft_type: \"VERA\" is not supported in this version; want LORA");
+    refuses_beginning("{'method': 'vera'}", "c.yaml:7: adapter.method: ");
+}
+
+static void start_values_have_pefts_names(void **state)
+{
+    struct adapter_config c = takes("{'method': 'lora', 'init_lora_weights': 'pissa_niter_16'}");
+
+    (void)state;
+    assert_int_equal(c.init, LORA_INIT_PISSA);
+    assert_int_equal(c.pissa_niter, 16);
+    c = takes("{'method': 'lora', 'init_lora_weights': 'loftq', 'loftq_config': {'loftq_iter': 5, "
+              "'loftq_bits': 4}}");
+    assert_int_equal(c.init, LORA_INIT_LOFTQ);
+    assert_int_equal(c.loftq_iter, 5);
+    c = takes("{'method': 'dora', 'init_lora_weights': 'orthogonal', 'loraplus_lr_ratio': 16}");
+    assert_int_equal(c.init, LORA_INIT_ORTHOGONAL);
+    assert_true(c.loraplus_lr_ratio == 16);
+    refuses("{'method': 'lora', 'init_lora_weights': 'pissa_niter_0'}",
+            "c.yaml:7: adapter.init_lora_weights: found \"pissa_niter_0\", want true, false, "
+            "gaussian, orthogonal, pissa, pissa_niter_N, olora or loftq");
+    refuses(
+        "{'method': 'lora', 'init_lora_weights': 'corda'}",
+        "c.yaml:7: adapter.init_lora_weights: \"corda\" is not supported in this version, true, "
+        "false, gaussian, orthogonal, pissa, pissa_niter_N, olora or loftq is");
+    refuses("{'method': 'lora', 'init_lora_weights': 'loftq', 'loftq_config': {'loftq_bits': 8}}",
+            "c.yaml:7: adapter.loftq_config: loftq_bits 8 is not supported in this version, 4 is");
+    refuses("{'method': 'lora', 'loftq_config': {'loftq_bits': 4}}",
+            "c.yaml:7: adapter.loftq_config: has a use with init_lora_weights loftq only");
+    refuses("{'method': 'dora', 'init_lora_weights': 'pissa'}",
+            "c.yaml:7: adapter.init_lora_weights: dora does not take its start out of the base");
+    refuses("{'method': 'lora', 'lora_bias': true, 'init_lora_weights': 'gaussian'}",
+            "c.yaml:7: adapter.lora_bias: true goes with init_lora_weights true or false only");
+    refuses("{'method': 'dora', 'lora_bias': true}",
+            "c.yaml:7: adapter.lora_bias: true does not go with dora");
+}
+
+static void feed_forward_modules_are_some_of_the_targets(void **state)
+{
+    struct adapter_config c =
+        takes("{'method': 'ia3', 'target_modules': ['k', 'down'], 'feedforward_modules': 'down'}");
+
+    (void)state;
+    assert_int_equal(c.feedforward_modules.kind, TARGETS_REGEX);
+    assert_true(c.init_ia3_ones);
+    c = takes("{'method': 'ia3', 'feedforward_modules': []}"); /* none, where null is the default */
+    assert_int_equal(c.feedforward_modules.kind, TARGETS_LIST);
+    assert_int_equal(c.feedforward_modules.count, 0);
+    refuses("{'method': 'ia3', 'target_modules': ['k'], 'feedforward_modules': ['down']}",
+            "c.yaml:7: adapter.feedforward_modules: \"down\" is not among target_modules, which "
+            "hold all that get a vector");
+    refuses("{'method': 'ia3', 'r': 4}",
+            "c.yaml:7: adapter.r: ia3 has no use for it, it belongs to lora, dora, rosa");
 }
 
 static void keys_without_effect_pass_only_at_their_no_op_value(void **state)
@@ -197,12 +260,6 @@ static void keys_without_effect_pass_only_at_their_no_op_value(void **state)
     refuses("{'method': 'lora', 'num_virtual_tokens': 8}",
             "c.yaml:7: adapter.num_virtual_tokens: lora has no use for it, it belongs to prompt, "
             "ptuning and prefix");
-    refuses(
-        "{'method': 'lora', 'init_lora_weights': 'pissa_niter_4'}",
-        "c.yaml:7: adapter.init_lora_weights: \"pissa_niter_4\" is not supported in this version, "
-        "true, false or gaussian is");
-    refuses("{'method': 'lora', 'lora_bias': true, 'init_lora_weights': 'gaussian'}",
-            "c.yaml:7: adapter.lora_bias: true does not go with init_lora_weights gaussian");
     refuses("{'method': 'lora', 'lora_dropout': 1}",
             "c.yaml:7: adapter.lora_dropout: found 1, want a number below 1");
 }
@@ -257,6 +314,7 @@ static void init_from_lends_what_is_left_out(void **state)
     assert_int_equal(c.rank_pattern_count, 1);
     assert_null(c.base_model_name_or_path);
     assert_int_equal(c.init_from[0], '/');
+    assert_int_equal(read_map("{'init_from': '.', 'method': 'dora'}", &c), GRAFT_EARG);
     takes("{'init_from': '.', 'method': 'lora', 'target_modules': 'all-linear', "
           "'base_model_name_or_path': 'other'}");
     assert_int_equal(read_map("{'init_from': '.', 'r': 4}", &c), GRAFT_EARG);
@@ -283,29 +341,41 @@ static void the_file_written_has_pefts_form(void **state)
     strbuf_release(&want);
 }
 
+/* Also back again: an adapter of PEFT's whose start came out of its base is told. */
 static void what_is_written_reads_back(void **state)
 {
-    struct adapter_config c =
-        takes("{'method': 'lora', 'r': 4, 'lora_alpha': 2.5, 'use_rslora': true, "
-              "'target_modules': ['q', 'v'], 'exclude_modules': '.*9.*', "
-              "'rank_pattern': {'z': 4, 'a': 2}, 'layers_to_transform': [1, 0], "
-              "'layers_pattern': 'h', 'lora_bias': true}");
-    struct adapter_config back;
-    struct strbuf s = STRBUF_INIT;
-    json_t *a, *b;
+    static const char *const text[] = {
+        "{'method': 'lora', 'r': 4, 'lora_alpha': 2.5, 'use_rslora': true, "
+        "'target_modules': ['q', 'v'], 'exclude_modules': '.*9.*', "
+        "'rank_pattern': {'z': 4, 'a': 2}, 'layers_to_transform': [1, 0], "
+        "'layers_pattern': 'h', 'lora_bias': true}",
+        "{'method': 'dora', 'r': 4, 'rank_pattern': {'z': 4}}",
+        "{'method': 'ia3', 'target_modules': 'all-linear', 'feedforward_modules': ['x', 'y']}",
+    };
 
     (void)state;
-    assert_int_equal(adapter_config_write(&c, NULL, 0, &s, &err), GRAFT_OK);
-    assert_int_equal(file_write("adapter_config.json", s.buf, s.len, &err), GRAFT_OK);
-    if (adapter_config_read(".", &back, &mem, &err))
-        fail_msg("%s", err.msg);
-    a = adapter_config_json(&c);
-    b = adapter_config_json(&back);
-    assert_true(json_equal(a, b));
-    assert_string_equal(back.rank_pattern[0].regex, "z");
-    json_decref(a);
-    json_decref(b);
-    strbuf_release(&s);
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++) {
+        struct adapter_config c = takes(text[i]), back;
+        struct strbuf s = STRBUF_INIT;
+        json_t *a, *b;
+
+        assert_int_equal(adapter_config_write(&c, NULL, 0, &s, &err), GRAFT_OK);
+        assert_int_equal(file_write("adapter_config.json", s.buf, s.len, &err), GRAFT_OK);
+        if (adapter_config_read(".", &back, &mem, &err))
+            fail_msg("%s", err.msg);
+        a = adapter_config_json(&c);
+        b = adapter_config_json(&back);
+        assert_true(json_equal(a, b));
+        if (i == 0)
+            assert_string_equal(back.rank_pattern[0].regex, "z");
+        json_decref(a);
+        json_decref(b);
+        strbuf_release(&s);
+    }
+    write_file("{'peft_type': 'LORA', 'init_lora_weights': 'pissa'}");
+    assert_int_equal(adapter_config_read(".", &(struct adapter_config){ 0 }, &mem, &err),
+                     GRAFT_EFORMAT);
+    assert_non_null(strstr(err.msg, "fits only a base without that"));
 }
 
 static int setup(void **state)
@@ -332,6 +402,8 @@ int main(void)
         cmocka_unit_test(patterns_keep_their_order),
         cmocka_unit_test(layers_are_one_or_several),
         cmocka_unit_test(methods_are_named_by_either_key),
+        cmocka_unit_test(start_values_have_pefts_names),
+        cmocka_unit_test(feed_forward_modules_are_some_of_the_targets),
         cmocka_unit_test(keys_without_effect_pass_only_at_their_no_op_value),
         cmocka_unit_test(unknown_keys_that_ask_for_nothing_are_noted),
         cmocka_unit_test(a_file_is_read_strictly),

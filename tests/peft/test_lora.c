@@ -203,11 +203,12 @@ static void layers_are_the_first_number_between_dots_or_that_of_a_pattern(void *
     targets("'target_modules': ['up_proj', 'embed_tokens'], 'layers_to_transform': [0]", "2");
 }
 
-static void an_embedding_is_refused(void **state)
+static void an_embedding_has_no_bias_and_no_vector(void **state)
 {
     (void)state;
-    refuses("'target_modules': ['embed_tokens']",
-            "adapter.target_modules: lora at model.embed_tokens, an embedding, is not supported");
+    targets("'target_modules': ['embed_tokens', 'q_proj']", "0136");
+    refuses("'target_modules': ['embed_tokens'], 'lora_bias': true",
+            "adapter.lora_bias: true does not go with model.embed_tokens, an embedding");
 }
 
 /* ---- ranks and scales */
@@ -622,7 +623,7 @@ int main(void)
         cmocka_unit_test(without_targets_the_defaults_of_the_architecture_count),
         cmocka_unit_test(excluded_modules_win),
         cmocka_unit_test(layers_are_the_first_number_between_dots_or_that_of_a_pattern),
-        cmocka_unit_test(an_embedding_is_refused),
+        cmocka_unit_test(an_embedding_has_no_bias_and_no_vector),
         cmocka_unit_test(the_first_pattern_that_matches_gives_rank_and_alpha),
         cmocka_unit_test(rslora_divides_by_the_root_of_the_rank),
         cmocka_unit_test(defaults_are_those_of_peft),

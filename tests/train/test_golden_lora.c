@@ -1,0 +1,275 @@
+/* DoRA, IA3 and LoRA at embeddings against PEFT: what it wrote, its gradients, its fifty steps, and
+ * what it merges to. */
+#include "train/golden_train.h"
+
+#include "train/merge.h"
+
+static json_t *expected;
+static struct golden_record record[GOLDEN_RECORDS];
+
+static const char *folder_of(const char *adapter)
+{
+    return path_of("%s/lora/%s", GRAFT_GOLDEN, adapter);
+}
+
+static int read_golden(void **state)
+{
+    (void)state;
+    expected = read_json(path_of("%s/lora/expected.json", GRAFT_GOLDEN));
+    read_records(record);
+    return 0;
+}
+
+static int free_golden(void **state)
+{
+    (void)state;
+    json_decref(expected);
+    return 0;
+}
+
+static const char *base_of(const json_t *want)
+{
+    return GOLDEN(json_string_value(json_object_get(want, "base")));
+}
+
+/* A base with one adapter, a graph that trains it, and all records. */
+struct trained {
+    struct opened base;
+    struct adapter *adapter;
+    struct tiny_net net;
+    struct flat flat;
+    struct arena mem;
+};
+
+static void open_trained(const char *name, const json_t *want, enum weight_mode mode,
+                         struct trained *t)
+{
+    const char *dir = folder_of(name);
+    struct graft_err err = { GRAFT_OK, "" };
+    struct adapter_config c;
+
+    memset(t, 0, sizeof *t);
+    open_model(base_of(want), mode, &t->base);
+    if (adapter_config_read(dir, &c, &t->mem, &err) ||
+        adapter_new(&c, &t->base.m->slots, true, &t->adapter, &err) ||
+        adapter_load_values(t->adapter, dir, &err))
+        fail_msg("%s", err.msg);
+    t->net = tiny_net(t->base.m, t->adapter, NET_LOSS, DT_F32, true);
+    flatten(record, GOLDEN_RECORDS, &t->flat);
+}
+
+static void close_trained(struct trained *t)
+{
+    graph_free(t->net.g);
+    adapter_free(t->adapter);
+    close_model(&t->base);
+    arena_release(&t->mem);
+}
+
+static double mean_loss(struct trained *t)
+{
+    const struct graph_input in = flat_input(&t->flat);
+    double sum = 0;
+
+    graph_forward(t->net.g, &in);
+    for (int64_t i = 0; i < t->flat.n; i++)
+        sum += (double)t->flat.nll[i];
+    return sum / (double)t->flat.targets;
+}
+
+static void backward(struct trained *t)
+{
+    const struct graph_input in = flat_input(&t->flat);
+
+    graph_forward(t->net.g, &in);
+    graph_backward(t->net.g, (float)(1.0 / (double)t->flat.targets));
+}
+
+static int64_t elems_of(const struct tensor *p)
+{
+    return p->dim[0] * (p->ndim > 1 ? p->dim[1] : 1);
+}
+
+static void what_peft_wrote_gives_its_losses_and_logits(void **state)
+{
+    const char *name;
+    json_t *want;
+
+    (void)state;
+    assert_true(json_object_size(expected) >= 8);
+    json_object_foreach(expected, name, want) check_eval(
+        name, base_of(want), folder_of(name), "none", json_object_get(want, "nll"), 1e-5);
+}
+
+static void gradients_are_those_of_peft(void **state)
+{
+    const char *name;
+    json_t *want;
+
+    (void)state;
+    json_object_foreach(expected, name, want)
+    {
+        struct store s = open_store(path_of("%s/grads.safetensors", folder_of(name)));
+        const double loss = json_number_value(json_object_get(want, "loss"));
+        struct trained t;
+
+        open_trained(name, want, WEIGHTS_FLOATS, &t);
+        assert_near(name, fabs(mean_loss(&t) / loss - 1), 1e-6);
+        backward(&t);
+        assert_int_equal(t.adapter->param_count, s.count);
+        for (int i = 0; i < t.adapter->param_count; i++) {
+            const struct tensor *p = t.adapter->param[i];
+            int64_t n;
+            const float *g = values_of(&s, p->name, &n);
+
+            assert_int_equal(n, elems_of(p));
+            assert_near(path_of("%s: %s", name, p->name), distance(p->grad, g, n), 2e-5);
+        }
+        close_trained(&t);
+        store_release(&s);
+    }
+}
+
+/* ---- end to end by differences, over NF4 */
+
+/* DoRA's gradient takes the norm for a constant: so the magnitudes follow it while A and B move. */
+static void hold_factors(struct adapter *a, const float *before, float *after)
+{
+    struct graft_err err;
+
+    for (int i = 0; i < a->site_count; i++) {
+        struct adapter_site *s = &a->site[i];
+        struct tensor *m = s->param[3];
+        float square[128], *v;
+        const int64_t n = m ? m->dim[0] : 0;
+
+        if (!m)
+            continue;
+        assert_int_equal(slot_squares(s->slot, square, &err), GRAFT_OK);
+        assert_int_equal(slot_changed_norms(s->slot, s->r, s->scale, s->param[0]->data,
+                                            s->param[1]->data, square, after, &err),
+                         GRAFT_OK);
+        v = m->data;
+        for (int64_t k = 0; before && k < n; k++)
+            v[k] *= after[k] / before[k];
+        after += n;
+        before = before ? before + n : NULL;
+    }
+}
+
+/* Four points: the loss curves too much for two. */
+static double slope(struct trained *t, float *v, bool is_magnitude)
+{
+    static const double step[] = { 1, -1, 2, -2 }, weight[] = { 8, -8, -1, 1 };
+    const float keep = *v, h = 1e-3f;
+    float start[1024], now[1024];
+    double sum = 0;
+
+    hold_factors(t->adapter, NULL, start);
+    for (int i = 0; i < 4; i++) {
+        *v = keep + (float)step[i] * h;
+        if (!is_magnitude)
+            hold_factors(t->adapter, start, now);
+        sum += weight[i] * mean_loss(t);
+        *v = keep;
+        if (!is_magnitude) /* back again */
+            hold_factors(t->adapter, now, start);
+    }
+    return sum / (12 * (double)h);
+}
+
+/* The steepest entry and one in the middle of every tensor. */
+static void gradients_over_nf4_match_central_differences(void **state)
+{
+    const char *const names[] = { "dora", "dora-embed", "ia3-bias", "embed" };
+
+    (void)state;
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        struct trained t;
+
+        open_trained(names[k], json_object_get(expected, names[k]), WEIGHTS_CODES, &t);
+        backward(&t);
+        for (int i = 0; i < t.adapter->param_count; i++) {
+            const struct tensor *p = t.adapter->param[i];
+            int64_t at[2] = { 0, elems_of(p) / 2 };
+
+            for (int64_t e = 0; e < elems_of(p); e++)
+                if (fabsf(p->grad[e]) > fabsf(p->grad[at[0]]))
+                    at[0] = e;
+            for (int e = 0; e < 2; e++) {
+                const double g = (double)p->grad[at[e]];
+
+                assert_near(p->name,
+                            fabs(slope(&t, (float *)p->data + at[e], p->ndim == 1) - g) /
+                                (fabs(g) + 2e-2),
+                            5e-3);
+            }
+        }
+        close_trained(&t);
+    }
+}
+
+/* ---- fifty steps */
+
+static void fifty_steps_have_the_losses_of_pytorch(void **state)
+{
+    const char *name, *kind;
+    json_t *adapter, *want;
+
+    (void)state;
+    json_object_foreach(expected, name, adapter)
+    {
+        json_object_foreach(json_object_get(adapter, "training"), kind, want)
+        {
+            const char *const what = path_of("%s over %s", name, kind);
+            const struct told t =
+                RUN("out", path_of("base=%s", base_of(adapter)),
+                    path_of("adapter={init_from: %s/start-%s}", folder_of(name), kind),
+                    strcmp(kind, "nf4") ? "quant=none" : "quant=nf4");
+
+            assert_int_equal(t.steps, 50);
+            assert_near(what, worst_of(t.loss, json_object_get(want, "loss"), 50), 5e-5);
+            assert_near(what, worst_of(t.grad_norm, json_object_get(want, "grad_norm"), 50), 1e-3);
+            check_eval(what, base_of(adapter), "out", "auto", json_object_get(want, "nll"), 5e-5);
+        }
+    }
+}
+
+/* ---- merging */
+
+/* Where PEFT merges into a tied embedding it changes the head too: there the adapter's own losses
+ * are what merging must keep. */
+static void merged_checkpoints_give_the_losses_of_base_and_adapter(void **state)
+{
+    const char *name;
+    json_t *want;
+
+    (void)state;
+    json_object_foreach(expected, name, want)
+    {
+        const json_t *merged = json_object_get(want, "merged");
+        const struct merge_opts opts = {
+            .base = base_of(want), .adapter = folder_of(name), .output = name, .dtype = QT_F32
+        };
+        struct merge_report report;
+        struct graft_err err;
+
+        if (merge_run(&opts, &report, &err))
+            fail_msg("%s", err.msg);
+        check_eval(name, name, NULL, "none", merged ? merged : json_object_get(want, "nll"), 2e-5);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_peft_wrote_gives_its_losses_and_logits),
+        cmocka_unit_test(gradients_are_those_of_peft),
+        cmocka_unit_test(gradients_over_nf4_match_central_differences),
+#define RUNS(test) cmocka_unit_test_setup_teardown(test, enter_folder, leave_folder)
+        RUNS(fifty_steps_have_the_losses_of_pytorch),
+        RUNS(merged_checkpoints_give_the_losses_of_base_and_adapter),
+    };
+
+    return cmocka_run_group_tests(tests, read_golden, free_golden);
+}
