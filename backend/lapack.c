@@ -145,30 +145,31 @@ static enum graft_status svd_exact(int64_t m, int64_t n, const float *a, int64_t
     return st;
 }
 
-/* q (m, l): a basis of nearly the largest part of the range of `a`; z (n, l), tri (l, l): room. */
-static enum graft_status find_range(int64_t m, int64_t n, const float *a, int64_t l, float *q,
-                                    float *z, float *tri, struct graft_err *err)
+/* q (m, l): a basis of nearly the largest part of the range of `a`, by `rounds`, or, where that is
+ * negative, until nothing is gained; z (n, l), tri (l, l): room. */
+static enum graft_status find_range(int64_t m, int64_t n, const float *a, int64_t l, int rounds,
+                                    float *q, float *z, float *tri, struct graft_err *err)
 {
     const struct rng_key key = { 0, RNG_INIT, 0, 0 }; /* any start will do, the same every time */
     double held = 0, before;
 
     for (int64_t i = 0; i < n * l; i++)
         z[i] = rng_normal(key, (uint64_t)i);
-    for (int round = 0; round < MOST_ROUNDS; round++) {
+    for (int round = 0; round < (rounds < 0 ? MOST_ROUNDS : rounds + 1); round++) {
         lapack_product(m, l, n, 1, a, false, z, false, 0, q);
         GRAFT_TRY(lapack_qr(m, l, q, tri, err));
         lapack_product(n, l, m, 1, a, true, q, false, 0, z);
         before = held;
         held = square_sum(z, n * l); /* |Q^T A|^2 */
-        if (held <= before * (1 + 1e-6))
+        if (rounds < 0 && held <= before * (1 + 1e-6))
             break;
         GRAFT_TRY(lapack_qr(n, l, z, tri, err));
     }
     return GRAFT_OK;
 }
 
-static enum graft_status svd_subspace(int64_t m, int64_t n, const float *a, int64_t r, float *u,
-                                      float *s, float *vt, struct graft_err *err)
+static enum graft_status svd_subspace(int64_t m, int64_t n, const float *a, int64_t r, int rounds,
+                                      float *u, float *s, float *vt, struct graft_err *err)
 {
     const int64_t small = m < n ? m : n, l = r + OVERSAMPLE < small ? r + OVERSAMPLE : small;
     struct arena mem = ARENA_INIT;
@@ -184,7 +185,7 @@ static enum graft_status svd_subspace(int64_t m, int64_t n, const float *a, int6
         arena_release(&mem);
         return graft_fail_nomem(err, "a singular value decomposition", (size_t)((m + n) * l) * 8);
     }
-    st = find_range(m, n, a, l, q, z, tri, err);
+    st = find_range(m, n, a, l, rounds, q, z, tri, err);
     if (!st) { /* a is nearly q (q^T a); the small factor is taken apart exactly */
         lapack_product(l, n, m, 1, q, true, a, false, 0, z);
         st = lapack_svd(l, n, z, t.u, t.s, t.vt, err);
@@ -202,5 +203,12 @@ enum graft_status lapack_svd_top(int64_t m, int64_t n, const float *a, int64_t r
 {
     GRAFT_TRY(check_sides(m, n, err));
     return (m < n ? m : n) <= EXACT_UP_TO ? svd_exact(m, n, a, r, u, s, vt, err)
-                                          : svd_subspace(m, n, a, r, u, s, vt, err);
+                                          : svd_subspace(m, n, a, r, -1, u, s, vt, err);
+}
+
+enum graft_status lapack_svd_rounds(int64_t m, int64_t n, const float *a, int64_t r, int rounds,
+                                    float *u, float *s, float *vt, struct graft_err *err)
+{
+    GRAFT_TRY(check_sides(m, n, err));
+    return svd_subspace(m, n, a, r, rounds, u, s, vt, err);
 }

@@ -25,6 +25,11 @@ enum graft_status lapack_qr(int64_t m, int64_t n, float *a, float *r, struct gra
 enum graft_status lapack_svd_top(int64_t m, int64_t n, const float *a, int64_t r, float *u,
                                  float *s, float *vt, struct graft_err *err);
 
+/* The same by exactly `rounds` >= 0 rounds after the first, whatever they gain: cheap, and near
+ * enough where the values fall fast. */
+enum graft_status lapack_svd_rounds(int64_t m, int64_t n, const float *a, int64_t r, int rounds,
+                                    float *u, float *s, float *vt, struct graft_err *err);
+
 /* out (m, n) = alpha a b + beta out, a (m, k) or, transposed, (k, m); b (k, n) or (n, k). */
 void lapack_product(int64_t m, int64_t n, int64_t k, float alpha, const float *a, bool a_transposed,
                     const float *b, bool b_transposed, float beta, float *out);

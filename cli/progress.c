@@ -363,8 +363,12 @@ void progress_summary(const struct progress *p, const char *file, const struct r
     strbuf_printf(out, "wrote %s: adapter of %s%s\n", c->output,
                   format_bytes(adapter, (double)r->adapter_bytes),
                   r->best_step && c->train.keep_best ? ", the best one in best/" : "");
+    if (r->changed_base)
+        strbuf_puts(out, "base.h5 in it is the base without what the adapter took out of it: the "
+                         "two go together\n");
     strbuf_puts(out, "try it: graft generate --base ");
-    put_shell(c->base, out);
+    put_shell(r->changed_base ? c->output : c->base, out);
+    strbuf_puts(out, r->changed_base ? "/base.h5" : "");
     strbuf_puts(out, " --adapter ");
     put_adapter(c->output, out);
     strbuf_puts(out, " -p TEXT\n");

@@ -190,14 +190,6 @@ int64_t checkpoint_rows_permuted(const struct checkpoint *c, const char *name)
     return c->kind == CHECKPOINT_GGUF ? gguf_permutes(&c->config, name) : 0;
 }
 
-/* Rows stored (half, 2) per head, ours (2, half): our row p * half + j is theirs 2 * j + p. */
-int64_t gguf_row(int64_t row, int64_t head_dim)
-{
-    const int64_t half = head_dim / 2, h = row / head_dim, i = row % head_dim;
-
-    return h * head_dim + 2 * (i % half) + i / half;
-}
-
 const char *gguf_architecture(const struct model_config *c)
 {
     return c->arch->gguf_as ? c->arch->gguf_as : c->arch->gguf;

@@ -37,10 +37,8 @@ int64_t checkpoint_rows_permuted(const struct checkpoint *c, const char *name);
 /* What a GGUF file of such a model says, for writers. The name of a tensor of Hugging Face's, into
  * `out`; false: there is none. */
 bool gguf_name(const struct arch *a, const char *name, char out[128]);
-/* The head size where the rows of this tensor lie (half, 2) per head, else 0; our row's place then.
- */
+/* The head size where the rows of this tensor lie (half, 2) per head (slot_stored_row), else 0. */
 int64_t gguf_permutes(const struct model_config *c, const char *name);
-int64_t gguf_row(int64_t row, int64_t head_dim);
 /* general.architecture */
 const char *gguf_architecture(const struct model_config *c);
 

@@ -69,8 +69,8 @@ static enum graft_status unpermute(struct qmat *w, int64_t head_dim, struct aren
     if (!copy)
         return graft_fail_nomem(err, "rows of q and k", (size_t)w->rows * row);
     for (int64_t i = 0; i < w->rows; i++)
-        memcpy(copy + (size_t)i * row, (const char *)w->data + (size_t)gguf_row(i, head_dim) * row,
-               row);
+        memcpy(copy + (size_t)i * row,
+               (const char *)w->data + (size_t)slot_stored_row(i, head_dim) * row, row);
     w->data = copy;
     return GRAFT_OK;
 }
@@ -91,7 +91,7 @@ static const float *load_vector(struct loading *l, const char *name, int64_t n)
     }
     qmat_decode(&t->mat, 0, n, v);
     for (int64_t i = 0; ours != v && i < n; i++)
-        ours[i] = v[gguf_row(i, head_dim)];
+        ours[i] = v[slot_stored_row(i, head_dim)];
     l->m->params += n;
     l->m->weight_bytes += (size_t)n * 4;
     return ours;
@@ -112,8 +112,9 @@ static bool converts(const struct weight_choice *q, const struct qmat *w)
 /* The stored weight in our row order and the chosen format. A copy that only served the conversion
  * goes at once, and so do the file's pages. */
 static void convert(struct loading *l, const char *name, const struct stored_tensor *t,
-                    struct qmat *out)
+                    struct model_linear *y)
 {
+    struct qmat *out = &y->w;
     const struct weight_choice *q = &l->m->quant;
     const int64_t head_dim = checkpoint_rows_permuted(l->ck, name);
     const bool change = converts(q, &t->mat);
@@ -133,6 +134,10 @@ static void convert(struct loading *l, const char *name, const struct stored_ten
                               name);
     else if (out->data != t->mat.data)
         file_forget(t->mat.data, t->bytes);
+    if (!st && change && q->mode == WEIGHTS_CODES && qtypes[t->mat.type].is_float) {
+        y->source = t->mat;
+        y->source_head_dim = head_dim;
+    }
 }
 
 static void load_norm(struct loading *l, struct model_norm *out, int64_t layer, const char *module,
@@ -157,7 +162,7 @@ static void load_linear(struct loading *l, struct model_linear *out, int64_t lay
         out->bias = load_vector(l, name_of(l, prefix, layer, module, ".bias"), rows);
     if (!t || l->st)
         return;
-    convert(l, name, t, &out->w);
+    convert(l, name, t, out);
     l->m->params += rows * cols;
     l->m->weight_bytes += qmat_bytes(&out->w);
 }
@@ -254,7 +259,10 @@ static void add_linear_slot(struct model *m, struct slot *list, struct model_lin
                                        .is_head = head,
                                        .has_bias = y->bias != NULL,
                                        .w = &y->w,
-                                       .bias = y->bias });
+                                       .bias = y->bias,
+                                       .own = y->source.data ? &y->w : NULL,
+                                       .source = y->source.data ? &y->source : NULL,
+                                       .source_head_dim = y->source_head_dim });
 }
 
 static void add_norm_slot(struct model *m, struct slot *list, struct model_norm *y, int layer)

@@ -23,6 +23,10 @@ struct model_linear {
     struct qmat w;     /* (O, I) */
     const float *bias; /* (O) or NULL */
     int slot;          /* index into slots */
+    /* the floats that w was quantised from, rows as stored (slot_stored_row); data NULL: it was not
+     */
+    struct qmat source;
+    int64_t source_head_dim;
 };
 
 struct model_norm {

@@ -208,6 +208,21 @@ enum graft_status adapter_count(const struct adapter_config *config, const struc
     return GRAFT_OK;
 }
 
+size_t adapter_fixed_bytes(const struct adapter *a)
+{
+    size_t bytes = 0;
+
+    for (int i = 0; i < a->entry_count; i++) {
+        const struct tensor *t = a->entry[i].tensor;
+        size_t n = sizeof(float);
+
+        for (int k = 0; k < t->ndim; k++)
+            n *= (size_t)t->dim[k];
+        bytes += a->entry[i].fixed ? n : 0;
+    }
+    return bytes;
+}
+
 void adapter_free(struct adapter *a)
 {
     if (!a)

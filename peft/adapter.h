@@ -91,7 +91,8 @@ const struct adapter_ops *adapter_method(const char *name); /* NULL: none of tha
 
 enum param_file {
     FILE_ADAPTER, /* adapter_model.safetensors */
-    FILE_STATE    /* graft_state.safetensors: what PEFT's format has no place for */
+    FILE_STATE,   /* graft_state.safetensors: what PEFT's format has no place for */
+    FILE_NONE     /* in none: what stands in the files is derived from it */
 };
 
 /* What a parameter is, for adapter_param. */
@@ -130,6 +131,7 @@ struct adapter {
     int64_t prefix_tokens;  /* keys and values before every record, whose positions start there */
     bool trainable;         /* gradients exist */
     bool counted_only;      /* neither values nor gradients do */
+    bool changes_base;      /* init gives the base other values; set by build */
     struct arena mem;       /* everything above and the values and gradients */
 };
 
@@ -143,6 +145,9 @@ void adapter_free(struct adapter *a);
 /* How many values it would train, before any of them takes memory; errors as adapter_new. */
 enum graft_status adapter_count(const struct adapter_config *config, const struct slot_list *slots,
                                 int64_t *trained, struct graft_err *err);
+
+/* Bytes of the values that do not train. */
+size_t adapter_fixed_bytes(const struct adapter *a);
 
 /* The method's start values. */
 enum graft_status adapter_init(struct adapter *a, uint64_t seed, struct graft_err *err);

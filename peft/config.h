@@ -46,6 +46,8 @@ static inline bool lora_init_takes(enum lora_init init)
     return init >= LORA_INIT_PISSA;
 }
 
+const char *lora_init_name(enum lora_init init); /* "pissa"; NULL: true or false */
+
 /* Strings and arrays live in the arena they were parsed into. */
 struct adapter_config {
     const char *method; /* "lora" */
@@ -61,6 +63,7 @@ struct adapter_config {
     int layers_pattern_count;
     enum lora_init init;
     int pissa_niter, loftq_iter;
+    bool doubled; /* for writing: with twice the rank, the start beside what became of it */
     double loraplus_lr_ratio;              /* B learns at that multiple of the rate */
     struct target_set feedforward_modules; /* IA3: those of the targets that scale their input */
     bool init_ia3_ones;

@@ -1,5 +1,6 @@
 /* The parts of the low-rank methods: ranks, scales and start values, and what of them is LoRA's
  * and DoRA's alone. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,6 +43,14 @@ static const struct {
     { "pissa", LORA_INIT_PISSA },       { "olora", LORA_INIT_OLORA },
     { "loftq", LORA_INIT_LOFTQ },
 };
+
+const char *lora_init_name(enum lora_init kind)
+{
+    for (size_t i = 0; i < sizeof init_names / sizeof *init_names; i++)
+        if (init_names[i].init == kind)
+            return init_names[i].name;
+    return NULL;
+}
 
 /* "pissa_niter_16": the rounds, 0 when it is something else. */
 static int pissa_rounds(const char *s)
@@ -143,12 +152,12 @@ static enum graft_status lora_read(const struct reading *r, const struct adapter
     return check_init(r, c);
 }
 
-static json_t *pattern(const struct pattern_value *p, int count)
+static json_t *pattern(const struct pattern_value *p, int count, double factor)
 {
     json_t *map = json_object();
 
     for (int i = 0; i < count; i++)
-        json_object_set_new(map, p[i].regex, config_number(p[i].value));
+        json_object_set_new(map, p[i].regex, config_number(factor * p[i].value));
     return map;
 }
 
@@ -162,20 +171,21 @@ static json_t *init(const struct adapter_config *c)
         snprintf(text, sizeof text, "pissa_niter_%d", c->pissa_niter);
         return json_string(text);
     }
-    for (size_t i = 0; i < sizeof init_names / sizeof *init_names; i++)
-        if (init_names[i].init == c->init)
-            return json_string(init_names[i].name);
-    return json_true();
+    return json_string(lora_init_name(c->init));
 }
 
 static void lora_put(json_t *o, const struct adapter_config *c)
 {
-    json_object_set_new(o, "r", json_integer(c->r));
-    json_object_set_new(o, "lora_alpha", config_number(c->lora_alpha));
+    /* twice the rank at the same scale, alpha / r or alpha / sqrt(r) */
+    const double rank = c->doubled ? 2 : 1, alpha = c->doubled && c->use_rslora ? sqrt(2) : rank;
+
+    json_object_set_new(o, "r", json_integer((json_int_t)rank * c->r));
+    json_object_set_new(o, "lora_alpha", config_number(alpha * c->lora_alpha));
     json_object_set_new(o, "lora_dropout", json_real(c->lora_dropout));
     json_object_set_new(o, "use_rslora", json_boolean(c->use_rslora));
-    json_object_set_new(o, "rank_pattern", pattern(c->rank_pattern, c->rank_pattern_count));
-    json_object_set_new(o, "alpha_pattern", pattern(c->alpha_pattern, c->alpha_pattern_count));
+    json_object_set_new(o, "rank_pattern", pattern(c->rank_pattern, c->rank_pattern_count, rank));
+    json_object_set_new(o, "alpha_pattern",
+                        pattern(c->alpha_pattern, c->alpha_pattern_count, alpha));
     json_object_set_new(o, "init_lora_weights", init(c));
     json_object_set_new(o, "loftq_config",
                         c->init == LORA_INIT_LOFTQ

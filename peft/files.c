@@ -333,13 +333,18 @@ static enum graft_status save_config(const struct adapter *a, const char *dir,
     const enum target_kind kind = a->config.target_modules.kind;
     const bool resolve = !a->ops->takes && (kind == TARGETS_ALL_LINEAR || kind == TARGETS_DEFAULT);
     const char **name = mem_array((size_t)a->site_count, sizeof *name);
+    struct adapter_config c = a->config;
     struct strbuf text = STRBUF_INIT, path = STRBUF_INIT;
     enum graft_status st;
 
     if (!name)
         return graft_fail_nomem(err, "adapter_config.json", (size_t)a->site_count * sizeof *name);
-    st = adapter_config_write(&a->config, resolve ? name : NULL,
-                              resolve ? resolved_targets(a, name) : 0, &text, err);
+    if (lora_init_takes(c.init)) { /* whoever reads it has no start to take any more */
+        c.doubled = !a->changes_base;
+        c.init = LORA_INIT_TRUE;
+    }
+    st = adapter_config_write(&c, resolve ? name : NULL, resolve ? resolved_targets(a, name) : 0,
+                              &text, err);
     path_join(&path, dir, "adapter_config.json");
     if (!st)
         st = file_write(strbuf_str(&path), strbuf_str(&text), text.len, err);

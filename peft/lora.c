@@ -27,12 +27,19 @@ enum graft_status lora_build(struct adapter_site *s, struct graft_err *err)
     const bool embed = at_embedding(s);
     const int64_t in = embed ? s->slot->out : s->slot->in;
     const int64_t out = embed ? s->slot->in : s->slot->out;
-    const struct param_spec a = { .suffix = embed ? ".lora_embedding_A" : ".lora_A.weight",
+    const bool taken = lora_init_takes(c->init), kept = taken && !slot_changeable(s->slot);
+    const struct param_spec a = { .suffix = embed  ? ".lora_embedding_A"
+                                            : kept ? ".lora_A.trained"
+                                                   : ".lora_A.weight",
                                   .ndim = 2,
-                                  .dim = { s->r, in } },
-                            b = { .suffix = embed ? ".lora_embedding_B" : ".lora_B.weight",
+                                  .dim = { s->r, in },
+                                  .file = kept ? FILE_NONE : FILE_ADAPTER },
+                            b = { .suffix = embed  ? ".lora_embedding_B"
+                                            : kept ? ".lora_B.trained"
+                                                   : ".lora_B.weight",
                                   .ndim = 2,
                                   .dim = { out, s->r },
+                                  .file = kept ? FILE_NONE : FILE_ADAPTER,
                                   .lr_ratio = ratio_of_b(s) },
                             bias = { .suffix = ".lora_B.bias",
                                      .ndim = 1,
@@ -44,13 +51,15 @@ enum graft_status lora_build(struct adapter_site *s, struct graft_err *err)
                           "adapter.lora_bias: true does not go with %s, an embedding, among "
                           "target_modules",
                           s->slot->name);
+    if (taken)
+        GRAFT_TRY(lora_taken_check(s, err));
     s->param[LORA_A] = adapter_param(s, &a);
     s->param[LORA_B] = adapter_param(s, &b);
     if (c->lora_bias)
         s->param[LORA_BIAS] = adapter_param(s, &bias);
     if (!s->param[LORA_A] || !s->param[LORA_B] || (c->lora_bias && !s->param[LORA_BIAS]))
         return graft_fail_nomem(err, s->slot->name, (size_t)(s->r * (in + out)) * 4);
-    return GRAFT_OK;
+    return kept ? lora_taken_build(s, err) : GRAFT_OK;
 }
 
 struct tensor *lora_dropped(struct adapter_site *s, struct graph *g, struct tensor *x)
@@ -74,6 +83,8 @@ struct tensor *lora_change(struct adapter_site *s, struct graph *g, struct tenso
 static struct tensor *lora_forward(struct adapter_site *s, struct graph *g, struct tensor *x,
                                    struct tensor *y)
 {
+    if (s->param[LORA_A0])
+        y = lora_taken_forward(s, g, x, y);
     return lora_change(s, g, lora_dropped(s, g, x), y);
 }
 
@@ -172,6 +183,7 @@ const struct adapter_ops lora_ops = {
     .build = lora_build,
     .init = lora_init,
     .forward = lora_forward,
+    .derive = lora_taken_derive,
     .merge_rows = lora_merge_rows,
     .merge_bias = lora_merge_bias,
     .merges = MERGE_ADDS,

@@ -8,7 +8,17 @@
 
 #include "peft/methods.h"
 
-enum lora_param { LORA_A, LORA_B, LORA_BIAS, LORA_MAGNITUDE };
+enum lora_param {
+    LORA_A,
+    LORA_B,
+    LORA_BIAS,
+    LORA_MAGNITUDE,
+    /* of a start that the base keeps, where A and B are in no file: peft/lora_taken.c */
+    LORA_A0,
+    LORA_B0,
+    LORA_FILE_A,
+    LORA_FILE_B
+};
 
 enum graft_status lora_build(struct adapter_site *s, struct graft_err *err);
 enum graft_status lora_init(struct adapter_site *s, uint64_t seed, struct graft_err *err);
@@ -18,6 +28,16 @@ struct tensor *lora_change(struct adapter_site *s, struct graph *g, struct tenso
                            struct tensor *acc);
 /* x with dropout, where the config has some; the embedding has none */
 struct tensor *lora_dropped(struct adapter_site *s, struct graph *g, struct tensor *x);
+/* peft/lora_taken.c: a start taken out of the base. The check comes first and decides what is done
+ * with the base, EARG; build adds what a base that keeps it needs; init fills A and B, and the base
+ * or A0 and B0. */
+enum graft_status lora_taken_check(struct adapter_site *s, struct graft_err *err);
+enum graft_status lora_taken_build(struct adapter_site *s, struct graft_err *err);
+enum graft_status lora_taken_init(struct adapter_site *s, struct graft_err *err);
+/* y - s B0 A0 x */
+struct tensor *lora_taken_forward(struct adapter_site *s, struct graph *g, struct tensor *x,
+                                  struct tensor *y);
+enum graft_status lora_taken_derive(struct adapter_site *s, struct graft_err *err);
 void lora_merge_rows(const struct adapter_site *s, int64_t first, int64_t n, float *w);
 
 #endif

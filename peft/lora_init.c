@@ -85,8 +85,7 @@ enum graft_status lora_init(struct adapter_site *s, uint64_t seed, struct graft_
         return GRAFT_OK;
     }
     if (lora_init_takes(kind))
-        return graft_fail(err, GRAFT_EARG,
-                          "adapter.init_lora_weights: this start is not supported in this version");
+        return lora_taken_init(s, err);
     if (kind == LORA_INIT_ORTHOGONAL)
         return init_orthogonal(s, key, err);
     if (kind == LORA_INIT_GAUSSIAN) {

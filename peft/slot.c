@@ -3,12 +3,61 @@
 #include <string.h>
 
 #include "backend/backend.h"
+#include "core/file.h"
 
 enum { PARTS = 64 }; /* of a sum over rows; fixed, so that threads do not show in the bits */
 
 void slot_decode_rows(const struct slot *s, int64_t first, int64_t n, float *out)
 {
     qmat_decode(s->w, first * s->in, n * s->in, out);
+}
+
+void slot_source_rows(const struct slot *s, int64_t first, int64_t n, float *out)
+{
+    if (!s->source) {
+        slot_decode_rows(s, first, n, out);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t row =
+            s->source_head_dim ? slot_stored_row(first + i, s->source_head_dim) : first + i;
+
+        qmat_decode(s->source, row * s->in, s->in, out + i * s->in);
+    }
+}
+
+bool slot_changeable(const struct slot *s)
+{
+    return s->own != NULL;
+}
+
+/* The codes keep their place and size: the same shape, quantised the same way. */
+enum graft_status slot_change(const struct slot *s, const float *w, struct graft_err *err)
+{
+    const struct qmat from = { .type = QT_F32, .rows = s->out, .cols = s->in, .data = w };
+    const struct quant_spec spec = { s->own->type, s->own->block, s->own->absmax8 != NULL };
+    const int64_t blocks = (s->out * s->in + spec.block - 1) / spec.block;
+    struct arena mem = ARENA_INIT;
+    struct qmat q;
+    enum graft_status st = qmat_quantize(&from, &spec, &mem, &q, err);
+
+    /* memory of the model's own, which nothing else writes */
+    if (!st) {
+        memcpy((void *)(uintptr_t)s->own->data, q.data, qmat_data_bytes(&q));
+        if (spec.nested) {
+            memcpy((void *)(uintptr_t)s->own->absmax8, q.absmax8, (size_t)blocks);
+            memcpy((void *)(uintptr_t)s->own->absmax2, q.absmax2,
+                   (size_t)((blocks + q.block2 - 1) / q.block2) * sizeof(float));
+            s->own->offset = q.offset;
+        } else {
+            memcpy((void *)(uintptr_t)s->own->absmax, q.absmax, (size_t)blocks * sizeof(float));
+        }
+    } else if (st == GRAFT_ERUN) {
+        graft_fail_in(err, st, "%s without what the adapter takes", s->name);
+    }
+    arena_release(&mem);
+    file_forget(s->source->data, qmat_data_bytes(s->source));
+    return st;
 }
 
 void slot_bias(const struct slot *s, float *out)

@@ -38,7 +38,22 @@ struct slot {
     /* for the services in slot.c only */
     const struct qmat *w;       /* linear, embedding */
     const float *bias, *vector; /* (out): of a linear with a bias, of a norm */
+    /* where `w` was quantised from floats when the base was loaded: the same as w, to be changed,
+     * and the floats; both NULL otherwise. Their rows may lie as llama.cpp has them
+     * (slot_stored_row). */
+    struct qmat *own;
+    const struct qmat *source;
+    int64_t source_head_dim; /* 0: in order */
 };
+
+/* Where row `row` of ours lies when rows are stored (half, 2) for each head and ours are (2, half):
+ * our row p * half + j is theirs 2 * j + p. */
+static inline int64_t slot_stored_row(int64_t row, int64_t head_dim)
+{
+    const int64_t half = head_dim / 2, h = row / head_dim, i = row % head_dim;
+
+    return h * head_dim + 2 * (i % half) + i / half;
+}
 
 /* The slots of a model, linears in the order of its modules, then norms, keys and values,
  * sublayers. */
@@ -55,6 +70,14 @@ void slot_decode_rows(const struct slot *s, int64_t first, int64_t n, float *out
 /* The bias of a linear that has one, the weight of a norm: out (out features). */
 void slot_bias(const struct slot *s, float *out);
 void slot_vector(const struct slot *s, float *out);
+
+/* The weight before it was quantised on loading, else as slot_decode_rows has it. */
+void slot_source_rows(const struct slot *s, int64_t first, int64_t n, float *out);
+/* Was it quantised on loading, so that the base may be given other values? */
+bool slot_changeable(const struct slot *s);
+/* Put w (out, in) in the place of such a weight, quantised the same way. ENOMEM, ERUN: a value that
+ * is not finite. */
+enum graft_status slot_change(const struct slot *s, const float *w, struct graft_err *err);
 
 /* The base's own weight (out, in) and bias (out; NULL: none) as leaves of a graph. */
 struct tensor *slot_weight(const struct slot *s, struct graph *g);

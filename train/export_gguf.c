@@ -136,7 +136,7 @@ static void place_b(const struct writing *w, const struct adapter_site *s, const
     snprintf(name, sizeof name, "%s.weight", s->slot->name);
     head = gguf_permutes(&w->x->base->ck.config, name);
     for (int64_t y = 0; y < s->slot->out; y++) {
-        float *row = out + (head ? gguf_row(y, head) : y) * s->r;
+        float *row = out + (head ? slot_stored_row(y, head) : y) * s->r;
 
         for (int64_t t = 0; t < s->r; t++)
             row[t] = (float)(share * (double)b[y * s->r + t]);

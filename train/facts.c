@@ -24,6 +24,11 @@ enum graft_status facts_write(const char *dir, const struct facts *f, json_t *qu
 
     if (!o)
         return graft_fail_nomem(err, "graft.json", 1024);
+    if (f->change.by) {
+        json_object_set_new(json_object_get(o, "base"), "changed_by", json_string(f->change.by));
+        json_object_set_new(json_object_get(o, "base"), "changed_from",
+                            json_string(f->change.from));
+    }
     json_write_pretty(&text, o);
     path_join(&path, dir, "graft.json");
     st = file_write(strbuf_str(&path), strbuf_str(&text), text.len, err);
@@ -78,6 +83,8 @@ static enum graft_status parse(const char *path, const json_t *o, struct facts *
     const char *hash = json_string_value(json_object_get(base, "hash"));
     const char *base_path = json_string_value(json_object_get(base, "path"));
     const char *compute = json_string_value(json_object_get(o, "compute"));
+    const char *by = json_string_value(json_object_get(base, "changed_by"));
+    const char *from = json_string_value(json_object_get(base, "changed_from"));
     const json_int_t version = json_integer_value(json_object_get(o, "format_version"));
 
     if (version < 1 || version > FACTS_VERSION)
@@ -87,6 +94,8 @@ static enum graft_status parse(const char *path, const json_t *o, struct facts *
     if (hash)
         memcpy(f->base_hash, hash, strnlen(hash, 16));
     f->base_path = base_path ? arena_strdup(&f->mem, base_path) : NULL;
+    f->change.by = by ? arena_strdup(&f->mem, by) : NULL;
+    f->change.from = from ? arena_strdup(&f->mem, from) : NULL;
     for (int i = 0; compute && compute_names[i]; i++)
         if (!strcmp(compute, compute_names[i]))
             f->compute = i;
@@ -123,6 +132,19 @@ void facts_release(struct facts *f)
 {
     arena_release(&f->mem);
     f->base_path = f->template_name = f->template_hash = f->template_date = NULL;
+    f->change = (struct base_change){ NULL, NULL };
+}
+
+enum graft_status facts_check(const char *who, const struct facts *f, const struct checkpoint *ck,
+                              struct graft_err *err)
+{
+    if (!f->change.by || !strcmp(f->base_hash, ck->hash))
+        return GRAFT_OK;
+    return graft_fail(
+        err, GRAFT_EARG,
+        "adapter %s goes with the base that %s changed for it, and with no other: use "
+        "--base %s (hash %s; this one is %s, hash %s)",
+        who, f->change.by, f->base_path ? f->base_path : "?", f->base_hash, ck->path, ck->hash);
 }
 
 void facts_compare(const char *who, const struct facts *f, const char *base_name,

@@ -3,6 +3,7 @@
 #define TRAIN_FACTS_H
 
 #include "models/checkpoint.h"
+#include "train/changed.h"
 #include "train/config.h"
 
 enum { FACTS_VERSION = 1 };
@@ -11,6 +12,7 @@ struct facts {
     bool known; /* there was a graft.json */
     char base_hash[17];
     const char *base_path;     /* where the base was */
+    struct base_change change; /* the base had given up what an adapter started with */
     struct quant_config quant; /* mode AUTO: blocks of the base's own file */
     bool has_quant;
     int compute;               /* enum compute_type */
@@ -30,6 +32,10 @@ json_t *facts_quant_json(const struct quant_config *q);
 enum graft_status facts_read(const char *dir, struct facts *out, struct graft_err *err);
 void facts_release(struct facts *f);
 
+/* EARG when the adapter `who` was trained over a base that was changed for it and `ck` is not that
+ * one: it would mean something else. */
+enum graft_status facts_check(const char *who, const struct facts *f, const struct checkpoint *ck,
+                              struct graft_err *err);
 /* A note when the adapter `who` was made over another base than `ck`, as far as its hash or, where
  * it has none, the name `base_name` in its config (NULL: not said) can tell. */
 void facts_compare(const char *who, const struct facts *f, const char *base_name,

@@ -83,7 +83,8 @@ static enum graft_status forward_backward(struct loop *l, int64_t i, struct step
 
 static enum graft_status save_adapter(const struct run *r, const char *dir, struct graft_err *err)
 {
-    struct facts f = { .base_path = r->config->base,
+    struct facts f = { .base_path = r->base_path,
+                       .change = r->change,
                        .compute = r->config->compute,
                        .max_length = r->config->data.max_length };
     json_t *quant = base_quant_json(&r->base);
@@ -343,6 +344,7 @@ static enum graft_status finish(struct loop *l, double start, enum graft_status 
         saved = save_adapter(l->r, l->out.dir, err);
     s->adapter_bytes = !st && !saved ? adapter_bytes(l->out.dir) : 0;
     s->trainable = l->r->adapter->param_elems;
+    s->changed_base = l->r->adapter->changes_base;
     s->planned = l->r->memory.total;
     s->peak = peak_memory();
     s->seconds = now() - start;
@@ -376,6 +378,15 @@ static enum graft_status write_held(struct loop *l, struct graft_err *err)
     return st;
 }
 
+/* Once, before the first step: what the adapter took stands in no other file. */
+static enum graft_status write_changed_base(const struct loop *l, struct graft_err *err)
+{
+    const struct run *r = l->r;
+
+    return r->adapter->changes_base ? changed_base_write(&r->base, &r->change, r->base_path, err)
+                                    : GRAFT_OK;
+}
+
 static enum graft_status write_config(struct loop *l, struct graft_err *err)
 {
     struct strbuf text = STRBUF_INIT;
@@ -391,7 +402,7 @@ static enum graft_status write_config(struct loop *l, struct graft_err *err)
 static enum graft_status check_output(const struct run_config *config, struct graft_err *err)
 {
     const struct data_config *d = &config->data;
-    struct strbuf held = STRBUF_INIT;
+    struct strbuf held = STRBUF_INIT, base = STRBUF_INIT;
     const char *data = NULL;
 
     if (!config->output)
@@ -408,6 +419,10 @@ static enum graft_status check_output(const struct run_config *config, struct gr
         data = same_place(strbuf_str(&held), d->train[i]) ? d->train[i] : NULL;
     if (d->valid && same_place(strbuf_str(&held), d->valid))
         data = d->valid;
+    path_join(&base, config->output, CHANGED_BASE_FILE); /* of the run that made the base */
+    if (same_place(strbuf_str(&base), config->base))
+        data = config->base;
+    strbuf_release(&base);
     strbuf_release(&held);
     return data ? graft_fail(err, GRAFT_EARG,
                              "output %s would write over %s, which is read; use another folder "
@@ -442,6 +457,8 @@ enum graft_status train_run(const struct run_config *config, bool force,
         evaluator_stop_at(r.evaluator, hooks->stop);
     if (!st)
         st = write_held(&l, err);
+    if (!st)
+        st = write_changed_base(&l, err);
     if (!st)
         st = all_steps(&l, err);
     st = finish(&l, start, st, err);

@@ -74,6 +74,11 @@ struct quantize_report {
     double bits;  /* per weight of the linears */
     char format[16];
 };
+/* A base as it is in memory, with the checkpoint's small files and, unless `name` is NULL, one
+ * more. EARG, EWRITE. */
+enum graft_status base_write(const struct base *b, const char *name, const char *text,
+                             const char *output, struct quantize_report *out,
+                             struct graft_err *err);
 /* `quant` auto: double NF4 of a float base, blocks as they are. EARG when the output exists (no
  * force). */
 enum graft_status quantize_run(const char *base, const struct quant_config *quant,

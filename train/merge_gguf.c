@@ -118,7 +118,8 @@ static enum graft_status order_rows(const struct merge *m, int64_t head, int64_t
 
         memcpy(copy, at, (size_t)(head * cols) * sizeof *copy);
         for (int64_t y = 0; y < head; y++)
-            memcpy(at + gguf_row(y, head) * cols, copy + y * cols, (size_t)cols * sizeof *copy);
+            memcpy(at + slot_stored_row(y, head) * cols, copy + y * cols,
+                   (size_t)cols * sizeof *copy);
     }
     mem_free(copy);
     return GRAFT_OK;

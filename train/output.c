@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/file.h"
+#include "train/changed.h"
 
 /* What a run writes into its folder; --force removes these and nothing else. */
 static const char *const run_files[] = {
@@ -26,6 +27,7 @@ static const char *const run_files[] = {
     "chat_template.jinja",
     "generation_config.json",
     "valid.jsonl",
+    CHANGED_BASE_FILE,
 };
 static const char *const run_folders[] = { "best", "checkpoints", "last_good" };
 /* Further chat templates of a base that has several, in a folder of their own. */

@@ -82,14 +82,33 @@ static enum graft_status write_container(const struct base *b, const char *outpu
     return st;
 }
 
+enum graft_status base_write(const struct base *b, const char *name, const char *text,
+                             const char *output, struct quantize_report *out, struct graft_err *err)
+{
+    struct file_list files = { 0 };
+    struct quantize_report report = { 0 };
+    struct stat file;
+    enum graft_status st = collect_files(b, &files, err);
+
+    if (!st && name)
+        st = put_file(&files, name, text, strlen(text), err);
+    if (!st)
+        st = write_container(b, output, &files, &report, err);
+    if (!st) {
+        report.bytes = stat(output, &file) == 0 ? (size_t)file.st_size : 0;
+        snprintf(report.format, sizeof report.format, "%s",
+                 qtypes[b->model->layer[0].linear[LIN_Q].w.type].name);
+        *out = report;
+    }
+    arena_release(&files.mem);
+    return st;
+}
+
 enum graft_status quantize_run(const char *base, const struct quant_config *quant,
                                const char *output, bool force, struct quantize_report *out,
                                struct graft_err *err)
 {
-    struct file_list files = { 0 };
-    struct quantize_report report = { 0 };
     struct base b = { 0 };
-    struct stat file;
     enum graft_status st;
 
     if (file_exists(output) && !force)
@@ -97,16 +116,7 @@ enum graft_status quantize_run(const char *base, const struct quant_config *quan
                           "%s exists; use another name with -o, or --force to replace it", output);
     st = base_open(base, quant, true, &b, err);
     if (!st)
-        st = collect_files(&b, &files, err);
-    if (!st)
-        st = write_container(&b, output, &files, &report, err);
-    if (!st) {
-        report.bytes = stat(output, &file) == 0 ? (size_t)file.st_size : 0;
-        snprintf(report.format, sizeof report.format, "%s",
-                 qtypes[b.model->layer[0].linear[LIN_Q].w.type].name);
-        *out = report;
-    }
+        st = base_write(&b, NULL, NULL, output, out, err);
     base_release(&b);
-    arena_release(&files.mem);
     return st;
 }

@@ -55,6 +55,7 @@ struct run_result {
     int64_t best_step;  /* 0: none */
     double best_loss;
     int64_t trainable;
+    bool changed_base; /* OUTPUT/base.h5 is the base that the adapter goes with */
     size_t adapter_bytes, planned, peak;
     double seconds, tokens_per_second;
 };

@@ -71,9 +71,14 @@ static enum graft_status load_start(struct run *r, const struct adapter_config *
 {
     struct facts f = { 0 };
 
+    enum graft_status st;
+
     GRAFT_TRY(facts_read(c->init_from, &f, err));
-    facts_compare(c->init_from, &f, NULL, &r->base.ck);
+    st = facts_check(c->init_from, &f, &r->base.ck, err);
+    if (!st && !f.change.by)
+        facts_compare(c->init_from, &f, NULL, &r->base.ck);
     facts_release(&f);
+    GRAFT_TRY(st);
     return adapter_load_values(r->adapter, c->init_from, err);
 }
 
@@ -104,6 +109,23 @@ static enum graft_status check_memory(const struct run *r, const struct adapter_
         (double)held / MIB, (long long)all.count, (double)adapter / MIB);
 }
 
+/* The base as the adapter's start left it: it is to be written beside the run. */
+static enum graft_status note_change(struct run *r, struct graft_err *err)
+{
+    const struct adapter_config *c = &r->config->adapter;
+    struct strbuf path = STRBUF_INIT;
+
+    changed_base_rehash(&r->base);
+    path_join(&path, r->config->output, CHANGED_BASE_FILE);
+    r->base_path = arena_strdup(&r->mem, strbuf_str(&path));
+    r->change = (struct base_change){ lora_init_name(c->init), r->config->base };
+    strbuf_release(&path);
+    if (!r->base_path)
+        return graft_fail_nomem(err, CHANGED_BASE_FILE, 256);
+    r->adapter->config.base_model_name_or_path = r->base_path;
+    return GRAFT_OK;
+}
+
 /* Start values are drawn for a run only: a plan needs their number. */
 static enum graft_status make_adapter(struct run *r, bool dry, struct graft_err *err)
 {
@@ -120,7 +142,10 @@ static enum graft_status make_adapter(struct run *r, bool dry, struct graft_err 
     GRAFT_TRY(st);
     if (c.init_from)
         return load_start(r, &c, err);
-    return dry ? GRAFT_OK : adapter_init(r->adapter, (uint64_t)r->config->train.seed, err);
+    if (dry)
+        return GRAFT_OK;
+    GRAFT_TRY(adapter_init(r->adapter, (uint64_t)r->config->train.seed, err));
+    return r->adapter->changes_base ? note_change(r, err) : GRAFT_OK;
 }
 
 /* ---- steps ---- */
@@ -231,7 +256,7 @@ static enum graft_status make_net(struct run *r, bool dry, struct graft_err *err
                              .dry = dry };
     size_t fixed; /* below the budget: check_memory */
 
-    m->adapter = (size_t)r->adapter->param_elems * ADAPTER_BYTES;
+    m->adapter = (size_t)r->adapter->param_elems * ADAPTER_BYTES + adapter_fixed_bytes(r->adapter);
     m->optimizer = optim_state_bytes(&o, r->param, r->adapter->param_count);
     fixed = m->weights + m->data + m->program + m->adapter + m->optimizer;
     opts.budget = m->budget - fixed;
@@ -279,6 +304,9 @@ enum graft_status run_setup(const struct run_config *config, const struct run_ho
     out->config = &out->own;
     out->hooks = hooks;
     st = base_open(config->base, &config->quant, true, &out->base, err);
+    out->base_path = out->config->base;
+    if (!st)
+        st = changed_base_read(&out->base.ck, &out->mem, &out->change, err);
     if (!st)
         st = choose_template(out, err);
     if (!st)

@@ -2,6 +2,7 @@
 #ifndef TRAIN_SETUP_H
 #define TRAIN_SETUP_H
 
+#include "train/changed.h"
 #include "train/data.h"
 #include "train/run.h"
 
@@ -10,6 +11,8 @@ struct run {
     struct run_config own;           /* as given, with the date the template is told */
     const struct run_hooks *hooks;
     struct base base;
+    struct base_change change; /* whoever changed the base, this run or one before; see base_path */
+    const char *base_path;     /* of the base that the adapter goes with */
     struct adapter *adapter;
     struct run_data data;
     struct net net;

@@ -205,6 +205,7 @@ enum graft_status task_load(struct task *k, const struct model *m, struct graft_
 {
     enum graft_status st;
 
+    GRAFT_TRY(facts_check(k->name, &k->facts, m->ck, err));
     if (k->facts.known && strcmp(k->facts.base_hash, m->ck->hash) != 0)
         graft_note("adapter %s was trained over another base (%s, hash %s; this one is %s); "
                    "shapes are checked, meaning cannot be",

@@ -139,6 +139,12 @@ static void the_first_triples_are_the_best_of_their_rank(void **state)
     for (int64_t t = 0; t < R; t++)
         assert_true(fabs((double)s[t] * (1 + (double)t) - 1) < 1e-4);
     assert_true(fabs(apart(M, N, R, a, u, s, vt) / sqrt(tail / all) - 1) < 1e-4);
+    /* each round brings it nearer */
+    for (int rounds = 0; rounds < 5; rounds += 4) {
+        assert_int_equal(lapack_svd_rounds(M, N, a, R, rounds, u, s, vt, NULL), GRAFT_OK);
+        assert_true(fabs(apart(M, N, R, a, u, s, vt) / sqrt(tail / all) - 1) <
+                    (rounds ? 1e-4 : 0.2));
+    }
     assert_int_equal(lapack_svd_top(300, N, a, R, u, s, vt, NULL), GRAFT_OK);
     assert_true(skew(300, R, u) < 1e-5);
 }

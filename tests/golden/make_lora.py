@@ -4,7 +4,9 @@
 needs: what make_models.py needs, and the models/ it wrote
 What is made: adapters as PEFT saves them over the tiny models of models/, and in expected.json what
 PEFT computes with them in f32: losses of each record before and after merging, gradients, and fifty
-steps of AdamW over the floats and over NF4.
+steps of AdamW over the floats and over NF4. In starts.json the same steps from PEFT's own start of
+PiSSA and OLoRA over floats; over NF4, and of LoftQ, whose start PEFT makes on a GPU only, from the
+formulas written out here.
 Read by tests/train.
 """
 import json
@@ -120,6 +122,64 @@ def training(name, seed, rows, kind):
     return {"loss": losses, "grad_norm": norms, "nll": base.nll(model.eval(), rows)}
 
 
+# ---- starts taken out of the base
+
+START = dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], **CAUSAL)
+
+
+def steps(model, rows):
+    opt = torch.optim.AdamW(base.trainables(model).values(), lr=3e-3, weight_decay=0.01)
+    losses = []
+    for i in range(50):
+        opt.zero_grad()
+        loss = base.loss_of(model, [rows[(4 * i + k) % len(rows)] for k in range(4)])
+        loss.backward()
+        losses.append(loss.item())
+        opt.step()
+    return {"loss": losses, "nll": base.nll(model.eval(), rows)}
+
+
+def triples(w, r, scale):
+    u, s, vt = torch.linalg.svd(w, full_matrices=False)
+    root = torch.sqrt(s[:r] / scale)
+    return u[:, :r] * root, root[:, None] * vt[:r]
+
+
+def start_over_nf4(kind, rows, rounds=1):
+    """The residual is quantised; the linears that have no adapter are too."""
+    model = peft.get_peft_model(base.llama(), peft.LoraConfig(**START))
+    for name, m in model.named_modules():
+        if name.endswith("lm_head"):
+            continue
+        if hasattr(m, "lora_A"):
+            w, scale = m.base_layer.weight.data.clone(), m.scaling["default"]
+            if kind == "pissa":
+                b, a = triples(w, 4, scale)
+                m.base_layer.weight.data = base.nf4(w - scale * b @ a)[1]
+            else:
+                left = w
+                for _ in range(rounds):
+                    q = base.nf4(left)[1]
+                    b, a = triples(w - q, 4, scale)
+                    left = w - scale * b @ a
+                m.base_layer.weight.data = q
+            m.lora_A["default"].weight.data = a.contiguous()
+            m.lora_B["default"].weight.data = b.contiguous()
+        elif isinstance(m, torch.nn.Linear) and ".lora_" not in name and "base_layer" not in name:
+            m.weight.data = base.nf4(m.weight.data)[1]
+    return steps(model.train(), rows)
+
+
+def starts(rows):
+    out = {}
+    for kind in ("pissa", "olora"):
+        config = peft.LoraConfig(init_lora_weights=kind, **START)
+        out[kind] = steps(peft.get_peft_model(base.llama(), config).train(), rows)
+    out["pissa nf4"] = start_over_nf4("pissa", rows)
+    out["loftq nf4"] = start_over_nf4("loftq", rows, 3)
+    return out
+
+
 def main():
     shutil.rmtree(HERE, ignore_errors=True)
     HERE.mkdir()
@@ -131,6 +191,8 @@ def main():
                                       for k in ADAPTERS[name][2]}
     text = json.dumps(expected, indent=None, separators=(",", ":")).replace("},\"", "},\n\"")
     (HERE / "expected.json").write_text(text + "\n")
+    text = json.dumps(starts(rows), indent=None, separators=(",", ":")).replace("},\"", "},\n\"")
+    (HERE / "starts.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -238,6 +238,32 @@ static void steps(struct field *f, const struct optim_def *def, int threads)
     omp_set_num_threads(before);
 }
 
+/* Half of the steps' rate and a ratio of 2 are the same bits; decay follows the rate. */
+static void a_ratio_multiplies_the_rate_of_its_parameter(void **state)
+{
+    (void)state;
+    for (int d = 0; optim_defs[d]; d++) {
+        struct field *slow = field_new(), *fast = field_new();
+        const struct optim_opts opts = { optim_defs[d], 0.9, 0.999, 1e-8, 0.01 };
+        struct optim *a = NULL, *b = NULL;
+
+        fast->param[1].lr_ratio = 2;
+        assert_int_equal(optim_new(&opts, slow->param, 2, &a, NULL), GRAFT_OK);
+        assert_int_equal(optim_new(&opts, fast->param, 2, &b, NULL), GRAFT_OK);
+        for (int i = 0; i < 3; i++) {
+            optim_step(a, 2e-3);
+            optim_step(b, 1e-3);
+        }
+        assert_memory_equal(slow->param[1].value, fast->param[1].value,
+                            (size_t)fast->param[1].count * sizeof(float));
+        assert_true(memcmp(slow->param[0].value, fast->param[0].value, 64) != 0);
+        optim_free(a);
+        optim_free(b);
+        mem_free(slow);
+        mem_free(fast);
+    }
+}
+
 static void results_do_not_depend_on_threads_or_chunks(void **state)
 {
     (void)state;
@@ -339,6 +365,7 @@ int main(void)
         cmocka_unit_test(every_table_row_has_a_golden_case),
         cmocka_unit_test(rates_climb_to_lr_and_end_at_min_lr),
         cmocka_unit_test(a_share_of_warmup_rounds_up),
+        cmocka_unit_test(a_ratio_multiplies_the_rate_of_its_parameter),
         cmocka_unit_test(results_do_not_depend_on_threads_or_chunks),
         cmocka_unit_test(clipping_leaves_small_gradients_and_shortens_large_ones),
         cmocka_unit_test(a_gradient_that_is_not_finite_is_found_and_not_scaled),
