@@ -3,8 +3,8 @@
  *
  * usage: step [--tokens N] [--steps N] [--method NAME]... [BASE...]
  *   BASE     a folder, a .gguf, a .h5, or random:100m, random:1b
- *   --method lora (when none is given), dora, ia3: a line each, and the step's time against the
- * first
+ *   --method lora (when none is given), dora, ia3: a line each, with its step's time against the
+ *            first; peaks are those of the process, so of the largest so far
  *
  * A token costs 4 N flops (2 N forward, 2 N backward; N = parameters in products), so the share is
  * 4 N * tokens/s / rate. Two rates are measured in the same run, on the base's own shapes:

@@ -232,8 +232,42 @@ void adapter_free(struct adapter *a)
     mem_free(a);
 }
 
+/* Decompositions of weights up to this size gain nothing from threads, but many at once do. */
+enum { SMALL_WEIGHT = 1 << 22 };
+
+static bool side_by_side(const struct adapter *a)
+{
+    bool small = lora_init_takes(a->config.init);
+
+    for (int i = 0; i < a->site_count; i++)
+        small = small && a->site[i].slot->in * a->site[i].slot->out <= SMALL_WEIGHT;
+    return small;
+}
+
+/* The first site's error is the one told, whichever came first. */
+static enum graft_status init_side_by_side(struct adapter *a, uint64_t seed, struct graft_err *err)
+{
+    enum graft_status st = GRAFT_OK;
+    int first = a->site_count;
+
+#pragma omp parallel for schedule(dynamic)
+    for (int i = 0; i < a->site_count; i++) {
+        struct graft_err own = { GRAFT_OK, "" };
+        const enum graft_status one = a->site[i].ops->init(&a->site[i], seed, &own);
+
+#pragma omp critical(adapter_init_error)
+        if (one && i < first) {
+            first = i;
+            st = graft_fail(err, one, "%s", own.msg);
+        }
+    }
+    return st;
+}
+
 enum graft_status adapter_init(struct adapter *a, uint64_t seed, struct graft_err *err)
 {
+    if (side_by_side(a))
+        return init_side_by_side(a, seed, err);
     for (int i = 0; i < a->site_count; i++)
         GRAFT_TRY(a->site[i].ops->init(&a->site[i], seed, err));
     return GRAFT_OK;

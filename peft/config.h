@@ -46,7 +46,7 @@ static inline bool lora_init_takes(enum lora_init init)
     return init >= LORA_INIT_PISSA;
 }
 
-const char *lora_init_name(enum lora_init init); /* "pissa"; NULL: true or false */
+const char *lora_init_name(enum lora_init kind); /* "pissa"; NULL: true or false */
 
 /* Strings and arrays live in the arena they were parsed into. */
 struct adapter_config {

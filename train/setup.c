@@ -126,6 +126,20 @@ static enum graft_status note_change(struct run *r, struct graft_err *err)
     return GRAFT_OK;
 }
 
+/* Decompositions take and free a lot; what the library keeps of it is the program's from then on.
+ */
+static enum graft_status start_adapter(struct run *r, struct graft_err *err)
+{
+    const size_t before = anonymous_memory();
+    size_t kept;
+
+    GRAFT_TRY(adapter_init(r->adapter, (uint64_t)r->config->train.seed, err));
+    mem_trim();
+    kept = anonymous_memory();
+    r->memory.program += kept > before ? kept - before : 0;
+    return r->adapter->changes_base ? note_change(r, err) : GRAFT_OK;
+}
+
 /* Start values are drawn for a run only: a plan needs their number. */
 static enum graft_status make_adapter(struct run *r, bool dry, struct graft_err *err)
 {
@@ -144,8 +158,7 @@ static enum graft_status make_adapter(struct run *r, bool dry, struct graft_err 
         return load_start(r, &c, err);
     if (dry)
         return GRAFT_OK;
-    GRAFT_TRY(adapter_init(r->adapter, (uint64_t)r->config->train.seed, err));
-    return r->adapter->changes_base ? note_change(r, err) : GRAFT_OK;
+    return start_adapter(r, err);
 }
 
 /* ---- steps ---- */
@@ -254,11 +267,16 @@ static enum graft_status make_net(struct run *r, bool dry, struct graft_err *err
                              .backward = true,
                              .mode = NET_LOSS,
                              .dry = dry };
-    size_t fixed; /* below the budget: check_memory */
+    size_t fixed;
 
     m->adapter = (size_t)r->adapter->param_elems * ADAPTER_BYTES + adapter_fixed_bytes(r->adapter);
     m->optimizer = optim_state_bytes(&o, r->param, r->adapter->param_count);
     fixed = m->weights + m->data + m->program + m->adapter + m->optimizer;
+    if (fixed >= m->budget)
+        return graft_fail(err, GRAFT_EARG,
+                          "train.memory: %.1f MiB are not enough: weights, data, program, adapter "
+                          "and optimiser take %.1f MiB",
+                          (double)m->budget / MIB, (double)fixed / MIB);
     opts.budget = m->budget - fixed;
     GRAFT_TRY(net_make(r->base.model, r->adapter, &opts, &r->net, err));
     m->activations = r->net.plan.slab;
