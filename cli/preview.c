@@ -216,6 +216,8 @@ static enum graft_status load(const struct options *o, const struct run_config *
         .eos = text->eos,
         .chat = text->chat,
         .chat_problem = text->chat_problem,
+        .stop = text->stop,
+        .stops = text->stops,
         .train_on_last = d->train_on_last,
         .first_line = o->line,
         .limit = o->all                                  ? 0

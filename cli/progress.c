@@ -65,6 +65,8 @@ static void put_data(const char *name, const struct dataset_stats *s, const char
     if (s->straddling)
         strbuf_printf(out, ", %" PRId64 " with a token across prompt and completion",
                       s->straddling);
+    if (s->endless)
+        strbuf_printf(out, ", %" PRId64 " that do not teach where an answer ends", s->endless);
     strbuf_putc(out, '\n');
 }
 
@@ -145,9 +147,10 @@ void progress_plan(const struct run_info *info, const char *lead, struct strbuf 
 
 static json_t *stats_json(const struct dataset_stats *s)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "records", s->records - s->dropped,
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "records", s->records - s->dropped,
                      "dropped", s->dropped, "truncated", s->truncated, "straddling", s->straddling,
-                     "tokens", s->tokens, "targets", s->targets, "longest", s->longest);
+                     "endless", s->endless, "tokens", s->tokens, "targets", s->targets, "longest",
+                     s->longest);
 }
 
 static json_t *sources_json(const struct run_info *info)

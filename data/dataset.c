@@ -276,6 +276,7 @@ enum graft_status dataset_count(const struct dataset *d, const bool *in, bool wa
         s.dropped += r->length == 0;
         s.truncated += r->truncated;
         s.straddling += r->straddles;
+        s.endless += r->endless;
         s.tokens += r->length;
         s.targets += r->targets;
         if (r->length > s.longest)

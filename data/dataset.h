@@ -54,7 +54,9 @@ struct dataset_opts {
     int32_t eos;                       /* -1: none known (error for formats that append it) */
     const struct chat *chat;           /* NULL: a conversation is an error, EARG with: */
     const char *chat_problem;          /* why there is none; NULL: not said */
-    int64_t first_line, limit;         /* read `limit` records from this line on; 0: all */
+    const int32_t *stop;               /* stops end tokens, to see who teaches none */
+    int stops;
+    int64_t first_line, limit;      /* read `limit` records from this line on; 0: all */
     const struct task_names *tasks; /* NULL: a record's "task" is an unknown key like any other */
 };
 
@@ -69,6 +71,7 @@ struct record {
     bool truncated : 1;
     bool straddles : 1;
     bool labelled : 1; /* labels of its own: token[first + length ..] */
+    bool endless : 1;  /* a conversation, not truncated, that teaches none of the end tokens */
 };
 _Static_assert(sizeof(struct record) == 32, "the table of records has grown");
 
@@ -77,6 +80,7 @@ struct dataset_stats {
     int64_t dropped;         /* no target left */
     int64_t truncated;       /* dropped ones too */
     int64_t straddling;      /* completion: a token straddles prompt and completion */
+    int64_t endless;         /* conversations, not truncated, that teach no end token */
     int64_t tokens, targets; /* of the kept records */
     int64_t longest;
     int64_t p50, p95; /* lengths that half, and 95 %, of the kept records do not exceed */

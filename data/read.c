@@ -19,7 +19,7 @@ struct line {
     size_t len;
     int64_t number;
     struct record_tokens tokens;
-    bool truncated;
+    bool truncated, endless;
     int64_t length, targets; /* after truncation */
     int task;
     struct strbuf ignored; /* names of keys nobody uses, each with its NUL */
@@ -127,6 +127,27 @@ static enum graft_status measure(const struct dataset_opts *o, struct line *l,
     return GRAFT_OK;
 }
 
+static bool is_stop(const struct dataset_opts *o, int32_t id)
+{
+    for (int i = 0; i < o->stops; i++)
+        if (o->stop[i] == id)
+            return true;
+    return false;
+}
+
+/* A whole conversation in which no end token is learnt: its model would not stop. */
+static bool is_endless(const struct dataset_opts *o, enum record_format f, const struct line *l)
+{
+    const bool chat = f != RECORD_TOKENS && l->tokens.label.count > 0;
+
+    if (!chat || l->truncated || l->length == 0 || o->stops == 0)
+        return false;
+    for (int64_t i = 1; i < l->length; i++)
+        if (label_at(&l->tokens, i) != NO_LABEL && is_stop(o, label_at(&l->tokens, i)))
+            return false;
+    return true;
+}
+
 static enum graft_status read_task(const struct task_names *t, const json_t *rec, int *out,
                                    struct graft_err *err)
 {
@@ -167,6 +188,7 @@ static enum graft_status read_line(const struct reader *r, struct line *l, struc
         st = measure(&r->opts, l, err);
     if (!st)
         collect_ignored(r, rec, format, &l->ignored);
+    l->endless = !st && is_endless(&r->opts, format, l);
     if (!st && l->ignored.failed)
         st = graft_fail_nomem(err, "names of keys", l->ignored.len);
     json_decref(rec);
@@ -236,7 +258,8 @@ static enum graft_status append_line(struct reader *r, const struct line *l, str
                             .task = (int16_t)l->task,
                             .truncated = l->truncated,
                             .straddles = t->straddles,
-                            .labelled = has_own_labels(l) };
+                            .labelled = has_own_labels(l),
+                            .endless = l->endless };
     for (int64_t i = 0; i < l->length; i++) {
         const int32_t id = t->id.id[i];
         const bool learnt = out->labelled || label_at(t, i) != NO_LABEL;

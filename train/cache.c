@@ -43,6 +43,8 @@ static void add_options(struct sha256 *sha, const struct dataset_opts *o)
     add_int(sha, o->max_positions);
     add_int(sha, o->vocab_rows);
     add_int(sha, o->eos);
+    for (int i = 0; i < o->stops; i++)
+        add_int(sha, o->stop[i]);
     add_int(sha, o->first_line);
     add_int(sha, o->limit);
     add_int(sha, o->tasks ? o->tasks->count : -1);

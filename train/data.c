@@ -16,6 +16,8 @@ static struct dataset_opts options(const struct data_config *d, const struct dat
         .eos = base->text->eos,
         .chat = base->text->chat,
         .chat_problem = base->text->chat_problem,
+        .stop = base->text->stop,
+        .stops = base->text->stops,
         .train_on_last = d->train_on_last,
     };
 }

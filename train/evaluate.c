@@ -42,6 +42,8 @@ static enum graft_status load_data(struct evaluation *e, struct graft_err *err)
         .eos = e->session.text->eos,
         .chat = e->session.text->chat,
         .chat_problem = e->session.text->chat_problem,
+        .stop = e->session.text->stop,
+        .stops = e->session.text->stops,
         .tasks = &tasks,
     };
     enum graft_status st = GRAFT_OK;

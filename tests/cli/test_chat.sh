@@ -21,8 +21,15 @@ check "refused templates leave no output" test ! -e new
 want 0 '' preview c.yaml -s data.template=zephyr -n 1
 check "the end token is learnt, the rest of the line is not" grep -q '^\[1<|end|>\]$' out
 
+# chatml's end marker is no special token of this tokenizer: nothing would teach the model to stop
+want 0 . train c.yaml -s data.template=chatml -s data.max_length=128 --dry-run
+check "the plan says that nothing teaches the end" grep -q '24 records.* 24 that do not teach where an answer ends' out
+want 0 '' preview c.yaml -s data.template=chatml -n 1
+check "preview says it too" grep -q 'the end token is not in the loss' out
+
 # trained, the template is kept and used before any other
 want 0 'data .*24 records' train c.yaml -s data.template=short.jinja
+check "the end is taught" test -z "$(grep 'where an answer ends' err)"
 check "the template as used" cmp short.jinja run/chat_template.jinja
 check "graft.json names it" grep -q "\"name\": \"$work/short.jinja\"" run/graft.json
 check "the config has its path" grep -q "template: .*$work/short.jinja" run/config.yaml
