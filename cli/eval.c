@@ -120,8 +120,7 @@ static enum graft_status run(const void *options, struct graft_err *err)
                                .adapter = o->adapter.text,
                                .adapters = o->adapter.count,
                                .task = o->task,
-                               .data = o->data,
-                               .mask_prompt = true };
+                               .data = o->data };
     struct evaluate_result r;
     enum compute_type compute;
     enum graft_status st;

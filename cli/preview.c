@@ -6,8 +6,7 @@
 #include "cli/verbs.h"
 #include "data/preview.h"
 #include "models/checkpoint.h"
-#include "train/config.h"
-#include "train/text.h"
+#include "train/data.h"
 
 struct options {
     struct common common;
@@ -202,35 +201,24 @@ static enum graft_status show(const struct view *v, const struct record *r, stru
     return st;
 }
 
+/* All of them by way of the cache, which the run will look into, too. */
 static enum graft_status load(const struct options *o, const struct run_config *c,
-                              const struct text *text, struct dataset *out, struct graft_err *err)
+                              const struct text *text, struct cached_data *out,
+                              struct graft_err *err)
 {
-    struct checkpoint ck = { 0 };
     const struct data_config *d = &c->data;
-    struct dataset_opts opts = {
-        .format = d->format,
-        .file_format = d->train_format,
-        .mask_prompt = d->mask_prompt,
-        .max_length = d->max_length,
-        .tokenizer = text->tokenizer,
-        .eos = text->eos,
-        .chat = text->chat,
-        .chat_problem = text->chat_problem,
-        .stop = text->stop,
-        .stops = text->stops,
-        .train_on_last = d->train_on_last,
-        .first_line = o->line,
-        .limit = o->all                                  ? 0
-                 : o->line && o->count == defaults.count ? 1
-                                                         : o->count,
-    };
+    const char *const *file = (const char *const *)d->train;
+    struct checkpoint ck = { 0 };
+    struct dataset_opts opts;
 
     GRAFT_TRY(checkpoint_open(c->base, false, &ck, err));
-    opts.max_positions = ck.config.max_positions;
-    opts.vocab_rows = ck.config.vocab;
+    opts = run_data_opts(c, text, &ck.config);
     checkpoint_release(&ck);
-    return dataset_load((const char *const *)d->train, o->line ? 1 : d->train_count, &opts, out,
-                        err);
+    if (o->all)
+        return cached_load(file, d->train_count, &opts, out, err);
+    opts.first_line = o->line;
+    opts.limit = o->line && o->count == defaults.count ? 1 : o->count;
+    return dataset_load(file, o->line ? 1 : d->train_count, &opts, &out->data, err);
 }
 
 static enum graft_status show_records(const struct view *v, struct graft_err *err)
@@ -346,8 +334,8 @@ static enum graft_status show_all(const struct options *o, const struct run_conf
                                   struct graft_err *err)
 {
     struct text text = { .eos = -1 };
-    struct dataset data = { 0 };
-    const struct view v = { o, &data, &text, c->data.train_weight, has_colour(stdout) };
+    struct cached_data data = { .sha256 = "" };
+    const struct view v = { o, &data.data, &text, c->data.train_weight, has_colour(stdout) };
     enum graft_status st;
 
     if (o->all && (o->line || o->count != defaults.count))
@@ -361,7 +349,7 @@ static enum graft_status show_all(const struct options *o, const struct run_conf
         st = load(o, c, &text, &data, err);
     if (!st)
         st = o->all ? show_summary(&v, c, err) : show_records(&v, err);
-    dataset_release(&data);
+    cached_release(&data);
     text_release(&text);
     return st;
 }

@@ -14,7 +14,8 @@ enum graft_status file_map(const char *path, struct mapped_file *out, struct gra
 {
     struct stat st;
     void *p = NULL;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* a pipe is refused, not waited for */
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
     if (fd < 0)
         return graft_fail(err, GRAFT_EIO, "%s: %s", path, strerror(errno));

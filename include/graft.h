@@ -284,7 +284,7 @@ GRAFT_API void graft_answer_free(struct graft_answer *answer);
 /* Measuring ------------------------------------------------------------------------------------ */
 
 struct graft_eval_opts {
-    const char *format; /* of the records: "auto", "tokens", "text", "completion", "alpaca" */
+    const char *format; /* of the records: "auto" or one of data.format's */
     bool whole_records; /* the loss counts prompts too */
     /* (optional) each record in file order: sum of its NLL (NAN: no target) and target tokens */
     void (*record)(void *user, int64_t index, double nll, int64_t tokens);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "train/api.h"
+#include "train/data.h"
 #include "train/evaluate.h"
 #include "train/run.h"
 
@@ -10,17 +11,12 @@ static enum graft_status load_records(const struct graft_model *m, int task, con
                                       const struct graft_eval_opts *o, struct dataset *out,
                                       struct graft_err *err)
 {
-    const struct text *text = session_text(&m->session, task);
-    const struct model_config *c = &m->session.base.ck.config;
-    struct dataset_opts how = {
-        .mask_prompt = !o->whole_records,
-        .max_length = task == TASK_BASE ? 0 : m->session.tasks.task[task].facts.max_length,
-        .max_positions = c->max_positions,
-        .vocab_rows = c->vocab,
-        .tokenizer = text->tokenizer,
-        .eos = text->eos,
-    };
+    struct dataset_opts how =
+        data_opts(session_text(&m->session, task), &m->session.base.ck.config);
 
+    if (task != TASK_BASE)
+        facts_data_opts(&m->session.tasks.task[task].facts, &how);
+    how.mask_prompt &= !o->whole_records;
     GRAFT_TRY(record_format_parse(o->format ? o->format : "auto", &how.format, err));
     GRAFT_TRY(dataset_load(&data, 1, &how, out, err));
     if (out->stats.targets)

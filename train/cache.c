@@ -43,6 +43,7 @@ static void add_options(struct sha256 *sha, const struct dataset_opts *o)
     add_int(sha, o->max_positions);
     add_int(sha, o->vocab_rows);
     add_int(sha, o->eos);
+    add_int(sha, o->stops);
     for (int i = 0; i < o->stops; i++)
         add_int(sha, o->stop[i]);
     add_int(sha, o->first_line);

@@ -4,22 +4,33 @@
 
 #include "core/mem.h"
 
-static struct dataset_opts options(const struct data_config *d, const struct data_base *base)
+struct dataset_opts data_opts(const struct text *text, const struct model_config *base)
 {
     return (struct dataset_opts){
-        .format = d->format,
-        .mask_prompt = d->mask_prompt,
-        .max_length = d->max_length,
+        .mask_prompt = true,
         .max_positions = base->max_positions,
-        .vocab_rows = base->vocab_rows,
-        .tokenizer = base->text->tokenizer,
-        .eos = base->text->eos,
-        .chat = base->text->chat,
-        .chat_problem = base->text->chat_problem,
-        .stop = base->text->stop,
-        .stops = base->text->stops,
-        .train_on_last = d->train_on_last,
+        .vocab_rows = base->vocab,
+        .tokenizer = text->tokenizer,
+        .eos = text->eos,
+        .chat = text->chat,
+        .chat_problem = text->chat_problem,
+        .stop = text->stop,
+        .stops = text->stops,
     };
+}
+
+struct dataset_opts run_data_opts(const struct run_config *c, const struct text *text,
+                                  const struct model_config *base)
+{
+    const struct data_config *d = &c->data;
+    struct dataset_opts o = data_opts(text, base);
+
+    o.format = d->format;
+    o.file_format = d->train_format;
+    o.mask_prompt = d->mask_prompt;
+    o.train_on_last = d->train_on_last;
+    o.max_length = d->max_length;
+    return o;
 }
 
 /* data.valid: a share or a number. */
@@ -55,14 +66,12 @@ static enum graft_status take(const char *const *file, int64_t files,
     return GRAFT_OK;
 }
 
-static enum graft_status load(const struct run_config *c, const struct data_base *base,
+static enum graft_status load(const struct run_config *c, struct dataset_opts opts,
                               struct run_data *r, struct graft_err *err)
 {
     const struct data_config *d = &c->data;
-    struct dataset_opts opts = options(d, base);
     char valid_sha256[65];
 
-    opts.file_format = d->train_format;
     GRAFT_TRY(take((const char *const *)d->train, d->train_count, &opts, &r->all, &r->all_file,
                    r->sha256, err));
     r->train = r->all.stats;
@@ -81,8 +90,9 @@ static enum graft_status load(const struct run_config *c, const struct data_base
     return GRAFT_OK;
 }
 
-enum graft_status run_data_open(const struct run_config *c, const struct data_base *base,
-                                struct run_data *out, struct graft_err *err)
+enum graft_status run_data_open(const struct run_config *c, const struct text *text,
+                                const struct model_config *base, struct run_data *out,
+                                struct graft_err *err)
 {
     struct loader_opts how = {
         .batch_size = c->train.batch_size,
@@ -95,7 +105,7 @@ enum graft_status run_data_open(const struct run_config *c, const struct data_ba
     enum graft_status st;
 
     *out = (struct run_data){ .has_valid = false };
-    st = load(c, base, out, err);
+    st = load(c, run_data_opts(c, text, base), out, err);
     how.skip = out->held;
     if (!st)
         st = loader_new(&out->all, &how, &out->loader, err);

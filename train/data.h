@@ -2,15 +2,17 @@
 #ifndef TRAIN_DATA_H
 #define TRAIN_DATA_H
 
+#include "models/config.h"
 #include "train/cache.h"
 #include "train/config.h"
 #include "train/text.h"
 
-/* What of the base has a say in its records. */
-struct data_base {
-    const struct text *text;
-    int64_t max_positions, vocab_rows;
-};
+/* How records are read for a base whose words are `text`, both borrowed: all answers are learnt,
+ * nothing is cut. */
+struct dataset_opts data_opts(const struct text *text, const struct model_config *base);
+/* The same as a run's config wants it. The formats of the files are the config's: data.train. */
+struct dataset_opts run_data_opts(const struct run_config *c, const struct text *text,
+                                  const struct model_config *base);
 
 struct run_data {
     struct dataset all;         /* of data.train */
@@ -24,8 +26,9 @@ struct run_data {
 };
 
 /* In place. EFORMAT, EIO: a file; EARG: the config asks for what the files cannot give. */
-enum graft_status run_data_open(const struct run_config *c, const struct data_base *base,
-                                struct run_data *out, struct graft_err *err);
+enum graft_status run_data_open(const struct run_config *c, const struct text *text,
+                                const struct model_config *base, struct run_data *out,
+                                struct graft_err *err);
 void run_data_release(struct run_data *d);
 /* Memory it takes. */
 size_t run_data_bytes(const struct run_data *d);

@@ -3,22 +3,34 @@
 #include <math.h>
 #include <string.h>
 
+#include "train/data.h"
+
 struct evaluation {
     const struct evaluate_opts *opts;
     struct session session;
-    struct dataset data;
+    struct cached_data cached;
     bool *use;
 };
 
-/* The longest record any of the adapters was trained on; 0: nothing is cut. */
-static int64_t max_length(const struct task_list *t)
+/* Records are cut and masked as they were for the adapters; where these differ, at the longest
+ * length, and all answers count. */
+static void read_as_trained(const struct task_list *t, struct dataset_opts *o)
 {
-    int64_t most = 0;
+    bool differ = false;
 
-    for (int i = 0; i < t->count; i++)
-        if (t->task[i].facts.max_length > most)
-            most = t->task[i].facts.max_length;
-    return most;
+    for (int i = 0; i < t->count; i++) {
+        const struct facts *f = &t->task[i].facts, *first = &t->task[0].facts;
+
+        o->max_length = f->max_length > o->max_length ? f->max_length : o->max_length;
+        differ |= f->mask_prompt != first->mask_prompt || f->train_on_last != first->train_on_last;
+    }
+    if (differ)
+        graft_note("the adapters learnt different parts of a record (mask_prompt, train_on): here "
+                   "all answers count");
+    else if (t->count) {
+        o->mask_prompt = t->task[0].facts.mask_prompt;
+        o->train_on_last = t->task[0].facts.train_on_last;
+    }
 }
 
 void evaluate_result_release(struct evaluate_result *r)
@@ -29,35 +41,24 @@ void evaluate_result_release(struct evaluate_result *r)
 static enum graft_status load_data(struct evaluation *e, struct graft_err *err)
 {
     const struct task_list *t = &e->session.tasks;
-    const struct model_config *c = &e->session.base.ck.config;
     const char **names = mem_array((size_t)t->count + 1, sizeof *names);
     struct task_names tasks = { names, t->count, TASK_UNSAID };
-    const struct dataset_opts opts = {
-        .format = e->opts->format,
-        .mask_prompt = e->opts->mask_prompt,
-        .max_length = max_length(t),
-        .max_positions = c->max_positions,
-        .vocab_rows = c->vocab,
-        .tokenizer = e->session.text->tokenizer,
-        .eos = e->session.text->eos,
-        .chat = e->session.text->chat,
-        .chat_problem = e->session.text->chat_problem,
-        .stop = e->session.text->stop,
-        .stops = e->session.text->stops,
-        .tasks = &tasks,
-    };
+    struct dataset_opts opts = data_opts(e->session.text, &e->session.base.ck.config);
     enum graft_status st = GRAFT_OK;
 
     if (!names)
         return graft_fail_nomem(err, "task names", (size_t)t->count * sizeof *names);
+    opts.format = e->opts->format;
+    opts.tasks = &tasks;
+    read_as_trained(t, &opts);
     for (int i = 0; i < t->count; i++)
         names[i] = t->task[i].name;
     if (e->opts->task || t->count <= 1)
         st = tasks_find(t, e->opts->task, &tasks.other, err);
     if (!st)
-        st = dataset_load(&e->opts->data, 1, &opts, &e->data, err);
+        st = cached_load(&e->opts->data, 1, &opts, &e->cached, err);
     mem_free(names);
-    if (!st && e->data.stats.targets == 0)
+    if (!st && e->cached.data.stats.targets == 0)
         st = graft_fail(err, GRAFT_EFORMAT, "%s: no record has a token to measure", e->opts->data);
     return st;
 }
@@ -94,13 +95,13 @@ static enum graft_status one_task(struct evaluation *e, int task, struct evaluat
     struct eval_result sum = { 0 };
     int64_t n = 0;
 
-    for (int64_t i = 0; i < e->data.count; i++) {
-        e->use[i] = e->data.record[i].task == task;
-        n += e->use[i] && e->data.record[i].length > 0;
+    for (int64_t i = 0; i < e->cached.data.count; i++) {
+        e->use[i] = e->cached.data.record[i].task == task;
+        n += e->use[i] && e->cached.data.record[i].length > 0;
     }
     if (n == 0)
         return GRAFT_OK;
-    GRAFT_TRY(evaluate_records(e->session.base.model, a, &e->data, e->use, r->compute,
+    GRAFT_TRY(evaluate_records(e->session.base.model, a, &e->cached.data, e->use, r->compute,
                                r->per_record, &sum, err));
     r->sum.nll += sum.nll;
     r->sum.tokens += sum.tokens;
@@ -111,19 +112,19 @@ static enum graft_status one_task(struct evaluation *e, int task, struct evaluat
 static enum graft_status measure(struct evaluation *e, struct evaluate_result *r,
                                  struct graft_err *err)
 {
-    const size_t n = (size_t)e->data.count;
+    const size_t n = (size_t)e->cached.data.count;
 
-    r->records = e->data.count;
-    r->truncated = e->data.stats.truncated;
-    r->dropped = e->data.stats.dropped;
+    r->records = e->cached.data.count;
+    r->truncated = e->cached.data.stats.truncated;
+    r->dropped = e->cached.data.stats.dropped;
     r->per_record = arena_array(&r->mem, n, sizeof *r->per_record);
     r->targets = arena_array(&r->mem, n, sizeof *r->targets);
     e->use = arena_array(&r->mem, n, sizeof *e->use);
     if (!r->per_record || !r->targets || !e->use)
         return graft_fail_nomem(err, "results", n * 17);
-    for (int64_t i = 0; i < e->data.count; i++) {
+    for (int64_t i = 0; i < e->cached.data.count; i++) {
         r->per_record[i] = NAN;
-        r->targets[i] = e->data.record[i].targets;
+        r->targets[i] = e->cached.data.record[i].targets;
     }
     for (int t = TASK_BASE; t < e->session.tasks.count; t++)
         GRAFT_TRY(one_task(e, t, r, err));
@@ -145,7 +146,7 @@ enum graft_status evaluate_run(const struct evaluate_opts *opts, struct evaluate
         st = measure(&e, &r, err);
     if (!st)
         snprintf(r.format, sizeof r.format, "%s", session_format(&e.session));
-    dataset_release(&e.data);
+    cached_release(&e.cached);
     session_release(&e.session);
     if (st)
         evaluate_result_release(&r);

@@ -12,7 +12,6 @@ struct evaluate_opts {
     const char *task; /* NULL: the only adapter */
     const char *data;
     enum record_format format;
-    bool mask_prompt;
     struct quant_config quant;
     int compute; /* enum compute_type */
 };

@@ -15,10 +15,11 @@ enum graft_status facts_write(const char *dir, const struct facts *f, json_t *qu
                               struct graft_err *err)
 {
     json_t *o =
-        json_pack("{s:i, s:{s:s, s:s}, s:O, s:s, s:I, s:o, s:s}", "format_version", FACTS_VERSION,
-                  "base", "path", f->base_path, "hash", f->base_hash, "quant", quant, "compute",
-                  compute_names[f->compute], "max_length", (json_int_t)f->max_length, "template",
-                  template_json(f), "graft_version", graft_version());
+        json_pack("{s:i, s:{s:s, s:s}, s:O, s:s, s:I, s:b, s:s, s:o, s:s}", "format_version",
+                  FACTS_VERSION, "base", "path", f->base_path, "hash", f->base_hash, "quant", quant,
+                  "compute", compute_names[f->compute], "max_length", (json_int_t)f->max_length,
+                  "mask_prompt", f->mask_prompt, "train_on", train_on_names[f->train_on_last],
+                  "template", template_json(f), "graft_version", graft_version());
     struct strbuf text = STRBUF_INIT, path = STRBUF_INIT;
     enum graft_status st;
 
@@ -85,6 +86,7 @@ static enum graft_status parse(const char *path, const json_t *o, struct facts *
     const char *compute = json_string_value(json_object_get(o, "compute"));
     const char *by = json_string_value(json_object_get(base, "changed_by"));
     const char *from = json_string_value(json_object_get(base, "changed_from"));
+    const char *train_on = json_string_value(json_object_get(o, "train_on"));
     const json_int_t version = json_integer_value(json_object_get(o, "format_version"));
 
     if (version < 1 || version > FACTS_VERSION)
@@ -100,6 +102,8 @@ static enum graft_status parse(const char *path, const json_t *o, struct facts *
         if (!strcmp(compute, compute_names[i]))
             f->compute = i;
     f->max_length = json_integer_value(json_object_get(o, "max_length"));
+    f->mask_prompt = !json_is_false(json_object_get(o, "mask_prompt"));
+    f->train_on_last = train_on && !strcmp(train_on, train_on_names[1]);
     GRAFT_TRY(parse_template(path, json_object_get(o, "template"), f, err));
     return parse_quant(path, json_object_get(o, "quant"), f, err);
 }
@@ -107,7 +111,7 @@ static enum graft_status parse(const char *path, const json_t *o, struct facts *
 enum graft_status facts_read(const char *dir, struct facts *out, struct graft_err *err)
 {
     struct strbuf path = STRBUF_INIT;
-    struct facts f = { 0 };
+    struct facts f = { .mask_prompt = true };
     json_t *o = NULL;
     enum graft_status st = GRAFT_OK;
 
@@ -160,4 +164,11 @@ void facts_compare(const char *who, const struct facts *f, const char *base_name
         graft_note("adapter %s was trained over \"%s\", this base calls itself \"%s\"; shapes are "
                    "checked, meaning cannot be",
                    who, base_name, name);
+}
+
+void facts_data_opts(const struct facts *f, struct dataset_opts *o)
+{
+    o->max_length = f->max_length;
+    o->mask_prompt = f->mask_prompt;
+    o->train_on_last = f->train_on_last;
 }

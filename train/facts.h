@@ -2,6 +2,7 @@
 #ifndef TRAIN_FACTS_H
 #define TRAIN_FACTS_H
 
+#include "data/dataset.h"
 #include "models/checkpoint.h"
 #include "train/changed.h"
 #include "train/config.h"
@@ -15,8 +16,10 @@ struct facts {
     struct base_change change; /* the base had given up what an adapter started with */
     struct quant_config quant; /* mode AUTO: blocks of the base's own file */
     bool has_quant;
-    int compute;               /* enum compute_type */
-    int64_t max_length;        /* 0: not said */
+    int compute;        /* enum compute_type */
+    int64_t max_length; /* 0: not said */
+    bool mask_prompt;   /* what was learnt of a record; not said: the answers, all of them */
+    bool train_on_last;
     const char *template_name; /* data.template; NULL: there was none */
     const char *template_hash; /* SHA-256 of what a rendering depends on */
     const char *template_date; /* what the template took for today; NULL: it does not ask */
@@ -40,5 +43,7 @@ enum graft_status facts_check(const char *who, const struct facts *f, const stru
  * it has none, the name `base_name` in its config (NULL: not said) can tell. */
 void facts_compare(const char *who, const struct facts *f, const char *base_name,
                    const struct checkpoint *ck);
+/* Records are cut and masked as they were for the adapter. */
+void facts_data_opts(const struct facts *f, struct dataset_opts *o);
 
 #endif

@@ -86,7 +86,9 @@ static enum graft_status save_adapter(const struct run *r, const char *dir, stru
     struct facts f = { .base_path = r->base_path,
                        .change = r->change,
                        .compute = r->config->compute,
-                       .max_length = r->config->data.max_length };
+                       .max_length = r->config->data.max_length,
+                       .mask_prompt = r->config->data.mask_prompt,
+                       .train_on_last = r->config->data.train_on_last };
     json_t *quant = base_quant_json(&r->base);
     enum graft_status st = dir_make(dir, err);
     const struct chat *chat = r->base.text.chat;

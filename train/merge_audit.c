@@ -3,26 +3,18 @@
 #include <string.h>
 
 #include "train/audit.h"
+#include "train/data.h"
 #include "train/merge_impl.h"
 #include "train/merge_note.h"
 
 enum graft_status merge_load_records(struct merge *m, struct graft_err *err)
 {
-    const struct model_config *c = &m->base.ck.config;
-    const struct dataset_opts how = {
-        .format = m->opts->format,
-        .mask_prompt = true,
-        .max_length = m->tasks.task[0].facts.max_length,
-        .max_positions = c->max_positions,
-        .vocab_rows = c->vocab,
-        .tokenizer = m->text->tokenizer,
-        .eos = m->text->eos,
-        .chat = m->text->chat,
-        .chat_problem = m->text->chat_problem,
-    };
+    struct dataset_opts how = data_opts(m->text, &m->base.ck.config);
 
     if (!m->opts->audit)
         return GRAFT_OK;
+    how.format = m->opts->format;
+    facts_data_opts(&m->tasks.task[0].facts, &how);
     GRAFT_TRY(dataset_load(&m->opts->audit, 1, &how, &m->data, err));
     return m->data.stats.targets
                ? GRAFT_OK

@@ -14,10 +14,7 @@ enum { ADAPTER_BYTES = 12, MIB = 1 << 20 };
 
 static enum graft_status load_data(struct run *r, struct graft_err *err)
 {
-    const struct model_config *m = &r->base.ck.config;
-    const struct data_base base = { &r->base.text, m->max_positions, m->vocab };
-
-    return run_data_open(r->config, &base, &r->data, err);
+    return run_data_open(r->config, &r->base.text, &r->base.ck.config, &r->data, err);
 }
 
 /* The chat template that the config names, and the date it is told: kept, so that the run means the

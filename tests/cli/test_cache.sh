@@ -144,6 +144,16 @@ HOME=$work/home XDG_CACHE_HOME=$work/xdg
 export HOME XDG_CACHE_HOME
 unset GRAFT_CACHE
 want 0 '' train c.yaml --quiet -o home --force
+before=$(ls xdg/graft)
+want 0 '' preview c.yaml --all
+check "preview finds what a run left" test "$before" = "$(ls xdg/graft)"
+want 0 '' eval --base base --adapter home --data valid.jsonl --json
+cp out once
+check "eval keeps its tokens too" test "$(ls xdg/graft | wc -l)" -gt "$(wc -l <<<"$before")"
+want 0 '' eval --base base --adapter home --data valid.jsonl --json
+check "and finds them" cmp out once
+mkfifo pipe
+want 3 'pipe: not a regular file' eval --base base --adapter home --data pipe
 check "XDG_CACHE_HOME names the place" test -n "$(ls xdg/graft/*.tokens.h5)" -a ! -e home/.cache
 unset XDG_CACHE_HOME
 want 0 '' train c.yaml --quiet -o home2 --force

@@ -37,6 +37,13 @@ valid=$(sed -n 's/.*"valid_loss": \([0-9.e-]*\).*/\1/p' run/metrics.jsonl | tail
 want 0 '' eval --base base --adapter run --data valid.jsonl --json
 check "eval measures what training measured" grep -q "\"loss\": $valid," out
 want 2 'no chat template' eval --base base --data valid.jsonl
+two() { printf '{"messages": [{"role": "user", "content": "%s"}, {"role": "assistant", "content": "%s"}, {"role": "user", "content": "%s"}, {"role": "assistant", "content": "%s"}]}\n' "$@"; }
+for i in $(seq 1 6); do two "a$i" "$i" "b$i" "$((i + 9))"; done >talk.jsonl
+want 0 . train c.yaml -s data.template=short.jinja -s data.train_on=last -s data.train=talk.jsonl -s data.valid=talk.jsonl -o last
+valid=$(sed -n 's/.*"valid_loss": \([0-9.e-]*\).*/\1/p' last/metrics.jsonl | tail -1)
+want 0 '' eval --base base --adapter last --data talk.jsonl --json
+check "eval looks at what the adapter learnt" grep -q "\"loss\": $valid," out
+want 0 'different parts of a record' eval --base base --adapter run --adapter last --task last --data talk.jsonl
 want 0 '' generate --base base --adapter run --chat -p hello -n 5 --json
 cp out once
 turns() { printf '{"messages": [{"role": "user", "content": "hello"}]}\n'; }

@@ -151,7 +151,6 @@ static inline struct evaluate_result golden_eval(const char *base, const char *a
         .adapters = adapter != NULL,
         .data = GRAFT_GOLDEN "/models/data.jsonl",
         .format = RECORD_TOKENS,
-        .mask_prompt = true,
         .compute = COMPUTE_F32,
     };
     struct graft_err err = { GRAFT_OK, "" };

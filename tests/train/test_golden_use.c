@@ -300,7 +300,6 @@ static void evaluation_takes_tasks_record_by_record(void **state)
                                   .adapters = 2,
                                   .data = "d.jsonl",
                                   .format = RECORD_TOKENS,
-                                  .mask_prompt = true,
                                   .quant = { .mode = QUANT_NONE } };
     struct evaluate_result r;
     struct graft_err err;

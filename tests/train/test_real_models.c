@@ -55,7 +55,6 @@ static void stories260k_has_the_loss_of_transformers_on_its_stories(void **state
     struct evaluate_opts opts = { .base = asset(STORIES),
                                   .data = "d.jsonl",
                                   .format = RECORD_TOKENS,
-                                  .mask_prompt = true,
                                   .quant = { .mode = QUANT_NONE },
                                   .compute = COMPUTE_F32 };
     struct strbuf text = STRBUF_INIT, lines = STRBUF_INIT;
