@@ -104,7 +104,8 @@ static bool drop_oldest(struct talk *t)
 static enum graft_status make_prompt(struct talk *t, struct id_list *out, struct graft_err *err)
 {
     const struct chat_turns turns = { .messages = t->messages };
-    const int64_t context = t->s->base.ck.config.max_positions;
+    const struct virtual_tokens v = tasks_virtual(&t->s->tasks, t->task);
+    const int64_t context = t->s->base.ck.config.max_positions - v.front - v.before;
     const int64_t room = t->o->max_new < context / 4 ? t->o->max_new : context / 4;
     const size_t before = json_array_size(t->messages);
 
@@ -118,7 +119,7 @@ static enum graft_status make_prompt(struct talk *t, struct id_list *out, struct
         graft_note("the conversation is longer than the context of %lld tokens; its %zu oldest "
                    "messages are left out from now on",
                    (long long)context, before - json_array_size(t->messages));
-    return generator_check(t->g, out->id, out->count, err);
+    return generator_check(t->g, t->task, out->id, out->count, err);
 }
 
 static void stream_piece(void *user, int i, const char *text, size_t len)

@@ -258,7 +258,7 @@ static enum graft_status read_prompt(struct job *j, const json_t *rec, struct pe
         GRAFT_TRY(encode_messages(j, rec, p->task, &p->id, err));
     else
         GRAFT_TRY(read_ids(v, &p->id, err));
-    GRAFT_TRY(generator_check(j->g, p->id.id, p->id.count, err));
+    GRAFT_TRY(generator_check(j->g, p->task, p->id.id, p->id.count, err));
     p->tag = json_incref(json_object_get(rec, "id"));
     return GRAFT_OK;
 }

@@ -212,7 +212,7 @@ static enum graft_status load(const struct options *o, const struct run_config *
     struct dataset_opts opts;
 
     GRAFT_TRY(checkpoint_open(c->base, false, &ck, err));
-    opts = run_data_opts(c, text, &ck.config);
+    opts = run_data_opts(c, text, &ck.config, NULL);
     checkpoint_release(&ck);
     if (o->all)
         return cached_load(file, d->train_count, &opts, out, err);

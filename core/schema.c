@@ -376,6 +376,20 @@ bool schema_is(const char *text, const json_t *v)
     return same;
 }
 
+/* What a field holds when its key has no value. */
+static enum graft_status put_null(enum key_type type, void *field)
+{
+    if (type == KEY_STR)
+        *(const char **)field = NULL;
+    else if (type == KEY_INT)
+        *(int64_t *)field = 0;
+    else if (type == KEY_FLOAT)
+        *(double *)field = NAN;
+    else
+        *(int *)field = -1; /* KEY_ENUM; KEY_BOOL has none */
+    return GRAFT_OK;
+}
+
 static enum graft_status put_default(const struct filling *f, void *field)
 {
     const struct key_def *k = f->key;
@@ -395,10 +409,8 @@ static enum graft_status put_default(const struct filling *f, void *field)
         *(const json_t **)field = NULL;
         return GRAFT_OK;
     }
-    if (k->type == KEY_STR && !strcmp(k->dflt, "null")) {
-        *(const char **)field = NULL;
-        return GRAFT_OK;
-    }
+    if (!strcmp(k->dflt, "null"))
+        return put_null(k->type, field);
     if (k->type == KEY_STR || k->type == KEY_ENUM)
         v = json_string(k->dflt);
     else

@@ -34,7 +34,8 @@ struct key_def {
     enum key_type type;
     size_t offset;    /* of the field in the struct that is filled */
     const char *dflt; /* the default as text: a word (KEY_STR, KEY_ENUM) or JSON (KEY_JSON,
-                         KEY_MAP: shown in help only); NULL: the key must be given */
+                         KEY_MAP: shown in help only); "null": no value, which is NULL, 0
+                         (KEY_INT), NaN (KEY_FLOAT) or -1 (KEY_ENUM); NULL: must be given */
     double min, max;  /* KEY_INT, KEY_FLOAT: inclusive; both 0 = no bounds */
     const char *const *choices; /* KEY_ENUM: NULL-terminated */
     const char *help;           /* one line: its effect */

@@ -133,10 +133,13 @@ static bool rows_fit(const struct dataset *d, const struct dataset_opts *o)
         dataset_touch_table(d, &touched, i);
         if (r->file != file)
             line = 0;
+        const struct virtual_tokens *v = virtual_of_task(o, r->task);
+
         if (r->first != first || r->length < 0 || r->targets < 0 || r->targets > r->length ||
             r->file < file || r->file >= d->files || r->line <= line ||
             (o->max_length > 0 && r->length > o->max_length) ||
-            (o->max_positions > 0 && r->length > o->max_positions) ||
+            (o->max_positions > 0 && r->length > 0 &&
+             r->length + v->front + v->before > o->max_positions) ||
             (r->length == 0) != (r->targets == 0) || entries_of(r) > d->token_count - first)
             return false;
         first += entries_of(r);
@@ -146,16 +149,17 @@ static bool rows_fit(const struct dataset *d, const struct dataset_opts *o)
     return first == d->token_count;
 }
 
-/* Ids within the vocabulary, as many targets as the record says. */
-static bool tokens_fit(const struct dataset *d, const struct record *r, int64_t rows)
+/* Ids within the vocabulary, virtual ones that there are, as many targets as the record says. */
+static bool tokens_fit(const struct dataset *d, const struct record *r, int64_t rows,
+                       int64_t placed)
 {
     int64_t targets = 0;
 
     for (int64_t t = 0; t < r->length; t++) {
         const int32_t id = dataset_id(d, r, t), label = dataset_label(d, r, t);
 
-        if (id >= rows || (r->labelled && d->token[r->first + t] < 0) || label >= rows ||
-            (label < 0 && label != NO_LABEL))
+        if (id >= rows || id < -placed || (r->labelled && id >= 0 && d->token[r->first + t] < 0) ||
+            label >= rows || (label < 0 && label != NO_LABEL))
             return false;
         targets += t > 0 && label != NO_LABEL;
     }
@@ -165,7 +169,7 @@ static bool tokens_fit(const struct dataset *d, const struct record *r, int64_t 
 static bool all_tokens_fit(const struct dataset *d, const struct dataset_opts *o)
 {
     const int64_t rows =
-        o->vocab_rows > 0 && o->vocab_rows < INT32_MAX ? o->vocab_rows : (int64_t)INT32_MAX + 1;
+        o->vocab_rows > 0 && o->vocab_rows < DATASET_IDS ? o->vocab_rows : (int64_t)DATASET_IDS;
     enum { CHUNK = 1 << 20 }; /* entries that are in memory together, one record more or less */
     int64_t touched = 0;
     bool good = true;
@@ -176,7 +180,8 @@ static bool all_tokens_fit(const struct dataset *d, const struct dataset_opts *o
 
 #pragma omp parallel for schedule(dynamic, 256) reduction(&& : good)
         for (int64_t k = i; k < end; k++)
-            good = good && tokens_fit(d, &d->record[k], rows);
+            good = good && tokens_fit(d, &d->record[k], rows,
+                                      virtual_of_task(o, d->record[k].task)->placed);
         dataset_touch(d, &touched,
                       (size_t)(d->record[end - 1].first - d->record[i].first) * sizeof *d->token +
                           (size_t)(end - i) * sizeof *d->record);

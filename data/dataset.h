@@ -15,6 +15,7 @@
 #include "core/status.h"
 #include "core/strbuf.h"
 #include "data/chat.h"
+#include "data/virtual.h"
 
 enum { NO_LABEL = -100 }; /* a label that carries no loss, as in transformers */
 
@@ -58,6 +59,10 @@ struct dataset_opts {
     int stops;
     int64_t first_line, limit;      /* read `limit` records from this line on; 0: all */
     const struct task_names *tasks; /* NULL: a record's "task" is an unknown key like any other */
+    /* one a task, or one without tasks: what stands before a record or in it; NULL: nothing. A
+     * virtual token is no target, and neither is a record's first token, also where virtual ones
+     * stand before it. */
+    const struct virtual_tokens *virt;
 };
 
 /* One line of a file. 32 bytes, without pointers: a table of them can lie in a mapped file. */
@@ -89,7 +94,7 @@ struct dataset_stats {
 struct dataset {
     const struct record *record; /* every record in file order, dropped ones too; count */
     int64_t count;
-    const int32_t *token; /* an id whose own label counts, or ~id where it does not; token_count */
+    const int32_t *token; /* as dataset_id and dataset_label read them; token_count */
     int64_t token_count;
     const char **file; /* names; files of them */
     int files;
@@ -99,12 +104,24 @@ struct dataset {
     bool mapped;                  /* both arrays lie in a mapped file */
 };
 
-/* Token t of a record, and its label as given: predicted from position t - 1. */
+/* How a token is kept: as its id where its own label counts, as ~id where it does not. The virtual
+ * token -1 - i has no label and is INT32_MIN + i, which is ~id of no id below DATASET_IDS. */
+enum { DATASET_IDS = INT32_MAX - VIRTUAL_MAX + 1 };
+static inline int32_t token_virtual(int32_t id)
+{
+    return ~id | INT32_MIN;
+}
+
+static inline int32_t token_id(int32_t x)
+{
+    return x >= 0 ? x : ~x < DATASET_IDS ? ~x : ~(x & INT32_MAX);
+}
+
+/* Token t of a record, below 0 a virtual one, and its label as given: predicted from position
+ * t - 1. */
 static inline int32_t dataset_id(const struct dataset *d, const struct record *r, int64_t t)
 {
-    const int32_t x = d->token[r->first + t];
-
-    return x < 0 ? ~x : x;
+    return token_id(d->token[r->first + t]);
 }
 
 static inline int32_t dataset_label(const struct dataset *d, const struct record *r, int64_t t)
@@ -194,7 +211,7 @@ struct batch {
     int64_t n;             /* tokens */
     const int32_t *id;     /* n */
     const int32_t *target; /* n: the id that position t must predict, or -1 */
-    const int32_t *pos;    /* n: from 0 in each record */
+    const int32_t *pos;    /* n: from first_position in each record */
     int64_t segments;
     const int64_t *start; /* segments + 1: record s is [start[s], start[s + 1]) */
     const int64_t *which; /* segments: index into dataset.record */
@@ -209,6 +226,9 @@ struct loader_opts {
     uint64_t seed;
     const double *weight; /* one a file: how often its records are drawn an epoch; NULL: once */
     const bool *skip;     /* one a record: never drawn; NULL: none */
+    /* the ids -1 .. -virtual_front stand before every record, whose rows hold them beside
+     * row_length; positions begin at first_position */
+    int64_t virtual_front, first_position;
 };
 
 struct loader;

@@ -320,7 +320,8 @@ static enum graft_status first_epoch(struct loader *l, struct graft_err *err)
 
 /* ---- bounds ---- */
 
-/* How many records lie in unit `u`, counted without shuffling, or how many tokens. */
+/* How many records lie in unit `u`, counted without shuffling, or how many tokens with the virtual
+ * ones before them. */
 static int64_t size_of(const struct loader *l, int64_t u, bool tokens)
 {
     const int64_t first = l->row_start ? l->row_start[u] : u;
@@ -330,7 +331,7 @@ static int64_t size_of(const struct loader *l, int64_t u, bool tokens)
     if (!tokens)
         return end - first;
     for (int64_t k = first; k < end; k++)
-        sum += l->data->record[l->draw[k]].length;
+        sum += l->opts.virtual_front + l->data->record[l->draw[k]].length;
     return sum;
 }
 
@@ -398,6 +399,7 @@ static enum graft_status bound_of_any(struct loader *l, struct graft_err *err)
         left -= k * n;
     }
     l->max_segments = l->opts.packing || segments < batch ? segments : batch;
+    l->max_tokens += l->max_segments * l->opts.virtual_front;
     mem_free(have);
     return GRAFT_OK;
 }
@@ -528,19 +530,27 @@ size_t loader_bytes(const struct loader *l)
 
 /* ---- a batch ---- */
 
-/* Append record `index` to the batch; label[t + 1] is what position t must predict. */
+/* Append record `index` to the batch, behind its virtual tokens; label[t + 1] is what position t
+ * must predict. The last virtual token predicts nothing: a record's first token is no target. */
 static void add_record(struct loader *l, int64_t index, struct batch *b)
 {
     const struct record *r = &l->data->record[index];
     const int32_t *x = l->data->token + r->first, *label = r->labelled ? x + r->length : x;
+    const int64_t front = l->opts.virtual_front, n = front + r->length;
+    int32_t *id = l->id + b->n, *pos = l->pos + b->n, *target = l->target + b->n;
 
+    for (int64_t t = 0; t < n; t++)
+        pos[t] = (int32_t)(l->opts.first_position + t);
+    for (int64_t t = 0; t < front; t++) {
+        id[t] = (int32_t)(-1 - t);
+        target[t] = -1;
+    }
     for (int64_t t = 0; t < r->length; t++) {
-        l->id[b->n + t] = x[t] < 0 ? ~x[t] : x[t];
-        l->pos[b->n + t] = (int32_t)t;
-        l->target[b->n + t] = t + 1 < r->length && label[t + 1] >= 0 ? label[t + 1] : -1;
+        id[front + t] = token_id(x[t]);
+        target[front + t] = t + 1 < r->length && label[t + 1] >= 0 ? label[t + 1] : -1;
     }
     l->which[b->segments++] = index;
-    b->n += r->length;
+    b->n += n;
     b->targets += r->targets;
     l->start[b->segments] = b->n;
 }

@@ -99,14 +99,48 @@ void dataset_note_ignored(const char *const *file, int64_t files, const struct s
 
 static int32_t label_at(const struct record_tokens *t, int64_t i)
 {
+    if (t->id.id[i] < 0)
+        return NO_LABEL;
     if (t->label.count)
         return t->label.id[i];
     return i < t->masked ? NO_LABEL : t->id.id[i];
 }
 
+static void count_targets(struct line *l)
+{
+    l->targets = 0;
+    for (int64_t i = 1; i < l->length; i++)
+        l->targets += label_at(&l->tokens, i) != NO_LABEL;
+    if (l->targets == 0)
+        l->length = 0;
+}
+
+/* Virtual tokens in their places; the first token behind leading ones is no target. */
+static enum graft_status place_virtual(const struct virtual_tokens *v, struct line *l,
+                                       struct graft_err *err)
+{
+    struct record_tokens *t = &l->tokens;
+    int64_t lead = 0;
+
+    if (virtual_place(v, t->id.id, l->length, err))
+        return l->truncated ? graft_fail_in(err, GRAFT_EFORMAT, "max_length cut the record")
+                            : GRAFT_EFORMAT;
+    while (lead < l->length && t->id.id[lead] < 0)
+        lead++;
+    if (lead && t->label.count && lead < l->length)
+        t->label.id[lead] = NO_LABEL;
+    else if (lead && t->masked <= lead)
+        t->masked = lead + 1;
+    count_targets(l);
+    return GRAFT_OK;
+}
+
 static enum graft_status measure(const struct dataset_opts *o, struct line *l,
                                  struct graft_err *err)
 {
+    const struct virtual_tokens *v = virtual_of_task(o, l->task);
+    const int64_t more = v->front + v->before;
+
     l->length = l->tokens.id.count;
     if (l->length > INT32_MAX)
         return graft_fail(err, GRAFT_EFORMAT, "the record has %lld tokens, more than any may have",
@@ -114,11 +148,14 @@ static enum graft_status measure(const struct dataset_opts *o, struct line *l,
     l->truncated = o->max_length > 0 && l->length > o->max_length;
     if (l->truncated)
         l->length = o->max_length;
-    l->targets = 0;
-    for (int64_t i = 1; i < l->length; i++)
-        l->targets += label_at(&l->tokens, i) != NO_LABEL;
-    if (l->targets == 0)
-        l->length = 0;
+    count_targets(l);
+    if (l->length && v->placed)
+        GRAFT_TRY(place_virtual(v, l, err));
+    if (o->max_positions > 0 && l->length && more && l->length + more > o->max_positions)
+        return graft_fail(err, GRAFT_EFORMAT,
+                          "the record has %lld tokens and %lld positions before them, the model "
+                          "%lld positions; a smaller max_length truncates it",
+                          (long long)l->length, (long long)more, (long long)o->max_positions);
     if (o->max_positions > 0 && l->length > o->max_positions)
         return graft_fail(err, GRAFT_EFORMAT,
                           "the record has %lld tokens, the model %lld positions; a smaller "
@@ -240,7 +277,7 @@ static bool has_own_labels(const struct line *l)
     const struct record_tokens *t = &l->tokens;
 
     for (int64_t i = 0; i < l->length && t->label.count; i++)
-        if (t->label.id[i] != NO_LABEL && t->label.id[i] != t->id.id[i])
+        if (label_at(t, i) != NO_LABEL && t->label.id[i] != t->id.id[i])
             return true;
     return false;
 }
@@ -264,10 +301,10 @@ static enum graft_status append_line(struct reader *r, const struct line *l, str
         const int32_t id = t->id.id[i];
         const bool learnt = out->labelled || label_at(t, i) != NO_LABEL;
 
-        GRAFT_TRY(id_list_add(&r->token, learnt ? id : ~id, err));
+        GRAFT_TRY(id_list_add(&r->token, id < 0 ? token_virtual(id) : learnt ? id : ~id, err));
     }
     for (int64_t i = 0; i < l->length && out->labelled; i++)
-        GRAFT_TRY(id_list_add(&r->token, t->label.id[i], err));
+        GRAFT_TRY(id_list_add(&r->token, label_at(t, i), err));
     return GRAFT_OK;
 }
 

@@ -26,7 +26,7 @@ static enum graft_status read_id(const struct dataset_opts *o, const char *name,
                                  size_t i, bool mask, int32_t *out, struct graft_err *err)
 {
     const json_int_t rows =
-        o->vocab_rows > 0 && o->vocab_rows < INT32_MAX ? o->vocab_rows : (json_int_t)INT32_MAX;
+        o->vocab_rows > 0 && o->vocab_rows < DATASET_IDS ? o->vocab_rows : (json_int_t)DATASET_IDS;
     const char *also = mask ? "-100 or " : "";
     json_int_t x;
 

@@ -45,6 +45,7 @@ struct adapter_ops {
     const char *peft_type; /* in adapter_config.json: "LORA" */
     const char *paper;     /* printed by help: "arXiv:2106.09685" */
     unsigned sites;        /* SITE_LINEAR | ...: where it may sit */
+    const char *no_merge;  /* (optional) why it cannot be merged */
     /* (optional) whether it sits at `slot`; NULL: where target_modules says */
     bool (*takes)(const struct adapter_config *c, const struct slot *slot);
     /* Make the parameters of one site (adapter_param). Values are for init: here they may not be
@@ -77,7 +78,8 @@ struct adapter_ops {
      * every save. ENOMEM only. */
     enum graft_status (*derive)(struct adapter_site *s, struct graft_err *err);
     /* (optional) rows [first, first + n) of the changed weight, in place: w (n, I) f32; a norm's
-     * weight is one row. Neither this nor merge_bias: `graft merge` refuses by name. */
+     * weight is one row. Neither this nor merge_bias: `graft merge` refuses by name, with no_merge
+     * as the reason. */
     void (*merge_rows)(const struct adapter_site *s, int64_t first, int64_t n, float *w);
     /* (optional) the change of the bias: bias (O), in place; false: it leaves it alone. */
     bool (*merge_bias)(const struct adapter_site *s, float *bias);
@@ -128,11 +130,15 @@ struct adapter {
     int param_count;
     int64_t param_elems;    /* trainable values in all */
     int64_t virtual_tokens; /* P: every record begins with the ids -1 .. -P; set by build */
+    int64_t placed_tokens;  /* P: the ids -1 .. -P stand at config.prompt.placeholder's places */
     int64_t prefix_tokens;  /* keys and values before every record, whose positions start there */
-    bool trainable;         /* gradients exist */
-    bool counted_only;      /* neither values nor gradients do */
-    bool changes_base;      /* init gives the base other values; set by build */
-    struct arena mem;       /* everything above and the values and gradients */
+    /* tokens of config.prompt.text, for adapter_init; borrowed, set by the caller */
+    const int32_t *text_id;
+    int64_t text_count;
+    bool trainable;    /* gradients exist */
+    bool counted_only; /* neither values nor gradients do */
+    bool changes_base; /* init gives the base other values; set by build */
+    struct arena mem;  /* everything above and the values and gradients */
 };
 
 /* Place a new adapter over `slots` (borrowed, must outlive it) as its config says. `config` is

@@ -9,8 +9,9 @@
 #include "core/file.h"
 #include "peft/config_parts.h"
 
-const struct config_part *const config_parts[] = { &targets_part, &lora_part,   &variant_part,
-                                                   &ia3_part,     &layers_part, NULL };
+const struct config_part *const config_parts[] = { &targets_part,    &lora_part,   &variant_part,
+                                                   &ia3_part,        &layers_part, &prompt_part,
+                                                   &bottleneck_part, NULL };
 
 static const char *key_path(const struct reading *r, const char *key, struct strbuf *out)
 {
@@ -206,12 +207,31 @@ static enum graft_status read_method(const struct reading *r, const json_t *map,
         strbuf_release(&works);
         return GRAFT_EARG;
     }
-    if (a && b && (!a->peft_type || strcmp(a->peft_type, b->peft_type) != 0))
+    if (a && b && strcmp(a->name, b->name) != 0 &&
+        (!a->peft_type || strcmp(a->peft_type, b->peft_type) != 0))
         return config_bad(r, "method", "\"%s\", but peft_type says \"%s\"", a->name, b->peft_type);
     a = a ? a : b;
     GRAFT_TRY(tell_dora(r, json_object_get(map, "use_dora"), &a));
     *out = a->name;
     return GRAFT_OK;
+}
+
+/* Is the name another tool's for a key that the method has? Then the hint to that key is better. */
+static bool is_other_name(const struct key_table *t, const char *method, const char *name)
+{
+    for (size_t i = 0; i < t->count; i++)
+        if (schema_lists(t->keys[i].others, name) && schema_lists(t->keys[i].users, method))
+            return true;
+    return false;
+}
+
+/* Does the value ask for something? */
+static bool asks(const json_t *v, const char *dflt)
+{
+    const char *word = json_string_value(v); /* a default may be one, without quotes */
+
+    return v && !schema_is_off(v) &&
+           !(dflt && ((word && !strcmp(word, dflt)) || schema_is(dflt, v)));
 }
 
 /* Take other methods' keys out of `map`, refusing those that ask for something: PEFT writes every
@@ -221,7 +241,9 @@ static enum graft_status drop_key(const struct reading *r, json_t *map, const ch
 {
     const json_t *v = json_object_get(map, key);
 
-    if (v && !schema_is_off(v) && !(dflt && schema_is(dflt, v)))
+    if (asks(v, dflt) && is_other_name(r->table, method, key))
+        return GRAFT_OK; /* unknown to the method, which says so */
+    if (asks(v, dflt))
         return config_bad(r, key, "%s has no use for it, it belongs to %s", method, users);
     if (v)
         json_object_del(map, key);
@@ -393,8 +415,8 @@ static void where_merged(const struct schema_source *src, const char *path, stru
  * became when the adapter was saved: loading the tensors will tell. */
 static bool may_differ(const char *key, const json_t *now)
 {
-    return !strcmp(key, "lora_dropout") || !strcmp(key, "save_dtype") ||
-           !strcmp(key, "init_from") || is_circumstance(key) ||
+    return strstr(key, "dropout") || !strcmp(key, "save_dtype") || !strcmp(key, "init_from") ||
+           is_circumstance(key) ||
            (json_is_string(now) && !strcmp(json_string_value(now), "all-linear"));
 }
 
@@ -430,6 +452,14 @@ static enum graft_status compare_given(const struct reading *r, json_t *given,
     return st;
 }
 
+/* A size that null leaves to the base, and so to the adapter. */
+static bool is_filled(const char *key)
+{
+    const struct key_def *k = schema_key(&adapter_keys, key);
+
+    return k && k->type == KEY_INT && k->dflt && !strcmp(k->dflt, "null");
+}
+
 /* The file's keys with those given put over them; the caller owns it. */
 static json_t *merge_maps(json_t *file, json_t *given)
 {
@@ -441,7 +471,12 @@ static json_t *merge_maps(json_t *file, json_t *given)
         if (!is_circumstance(key))
             json_object_set(all, key, v);
     }
-    return json_object_update(all, given) ? NULL : all;
+    json_object_foreach(given, key, v)
+    {
+        if (!json_is_null(v) || !is_filled(key))
+            json_object_set(all, key, v);
+    }
+    return all;
 }
 
 static enum graft_status parse_over(const struct reading *r, json_t *given, const char *dir,

@@ -48,6 +48,28 @@ static inline bool lora_init_takes(enum lora_init init)
 
 const char *lora_init_name(enum lora_init kind); /* "pissa"; NULL: true or false */
 
+/* prompt, ptuning, prefix. Sizes that are 0 follow from the base: building an adapter over it fills
+ * them, as PEFT does. */
+struct prompt_config {
+    int64_t tokens; /* num_virtual_tokens */
+    int64_t token_dim, num_layers, num_attention_heads, num_transformer_submodules;
+    enum prompt_init { PROMPT_RANDOM, PROMPT_SAMPLE_VOCAB, PROMPT_TEXT } init;
+    const char *text, *tokenizer; /* prompt_tuning_init_text, tokenizer_name_or_path; or NULL */
+    bool lstm;                    /* ptuning: else an MLP */
+    int64_t encoder_hidden_size, encoder_num_layers;
+    double encoder_dropout;
+    const char *placeholder; /* ptuning: NULL: the virtual tokens stand in front */
+    bool projection, zero;   /* prefix_projection; init_weights: zero */
+};
+
+/* houlsby, pfeiffer, parallel: their defaults filled in. */
+struct bottleneck_config {
+    double reduction_factor;
+    int64_t size;            /* bottleneck_size; 0: by reduction_factor */
+    int non_linearity, init; /* of non_linearity_names, init_weights_names */
+    double scaling, dropout;
+};
+
 /* Strings and arrays live in the arena they were parsed into. */
 struct adapter_config {
     const char *method; /* "lora" */
@@ -67,6 +89,8 @@ struct adapter_config {
     double loraplus_lr_ratio;              /* B learns at that multiple of the rate */
     struct target_set feedforward_modules; /* IA3: those of the targets that scale their input */
     bool init_ia3_ones;
+    struct prompt_config prompt;
+    struct bottleneck_config bottleneck;
     const char *init_from;                          /* absolute path; NULL: a fresh adapter */
     bool save_bf16;                                 /* save_dtype: bf16, else f32 */
     const char *base_model_name_or_path, *revision; /* NULL: not known */

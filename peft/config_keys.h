@@ -20,6 +20,13 @@ struct adapter_raw {
     const char *base_model_name_or_path, *revision, *task_type;
     bool inference_mode;
     const char *peft_version;
+    int64_t num_virtual_tokens, token_dim, num_layers, num_attention_heads;
+    int64_t num_transformer_submodules, encoder_hidden_size, encoder_num_layers;
+    int prompt_tuning_init, encoder_reparameterization_type, init_weights, non_linearity;
+    const char *prompt_tuning_init_text, *tokenizer_name_or_path, *placeholder;
+    double encoder_dropout, reduction_factor, scaling, dropout;
+    bool prefix_projection;
+    int64_t bottleneck_size;
     const json_t *unused; /* keys that carry no meaning here, or only their no-op value */
 };
 
@@ -27,9 +34,18 @@ struct adapter_raw {
 extern const struct key_table adapter_file_keys;
 
 /* Methods that share keys. */
-#define LOW_RANK "lora, dora, rosa"
-#define LAYERED  LOW_RANK ", spa"
-#define TARGETED LAYERED ", ia3"
+#define LOW_RANK   "lora, dora, rosa"
+#define LAYERED    LOW_RANK ", spa"
+#define TARGETED   LAYERED ", ia3"
+#define PROMPTS    "prompt, ptuning, prefix"
+#define BOTTLENECK "houlsby, pfeiffer, parallel"
+
+/* The choices of init_weights and of non_linearity. */
+enum { INIT_ZERO, INIT_BERT, INIT_HOULSBY, INIT_MAM };
+extern const char *const init_weights_names[], *const non_linearity_names[];
+/* The peft_type of ptuning whose virtual tokens stand at a placeholder's places, which PEFT would
+ * put in front. */
+#define PLACED_P_TUNING "PLACED_P_TUNING"
 
 /* What `adapter.method` may say. dora is LORA with use_dora and stands behind lora. */
 struct adapter_kind {

@@ -26,6 +26,7 @@ struct config_part {
     void (*put_own)(json_t *o, const struct adapter_config *c);
 };
 extern const struct config_part lora_part, variant_part, ia3_part, layers_part, targets_part;
+extern const struct config_part prompt_part, bottleneck_part;
 extern const struct config_part *const config_parts[]; /* NULL-terminated; peft/config.c */
 
 /* EARG "PLACE: adapter.KEY: ...". */

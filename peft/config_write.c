@@ -162,6 +162,10 @@ enum graft_status adapter_config_write(const struct adapter_config *c, const cha
         return graft_fail_nomem(err, "adapter_config.json", 4096);
     put_no_ops(o, c->method);
     put_parts(o, c);
+    if (c->prompt.placeholder)
+        json_object_set_new(o, "peft_type", json_string(PLACED_P_TUNING));
+    else
+        json_object_del(o, "placeholder"); /* no key of PEFT's */
     if (target)
         json_object_set_new(o, "target_modules", config_name_list(target, count));
     put_sorted(o, out);

@@ -14,8 +14,10 @@ static enum graft_status load_records(const struct graft_model *m, int task, con
     struct dataset_opts how =
         data_opts(session_text(&m->session, task), &m->session.base.ck.config);
 
-    if (task != TASK_BASE)
+    if (task != TASK_BASE) {
         facts_data_opts(&m->session.tasks.task[task].facts, &how);
+        how.virt = &m->session.tasks.task[task].virt;
+    }
     how.mask_prompt &= !o->whole_records;
     GRAFT_TRY(record_format_parse(o->format ? o->format : "auto", &how.format, err));
     GRAFT_TRY(dataset_load(&data, 1, &how, out, err));

@@ -31,7 +31,7 @@ struct comparing {
 static enum graft_status make_half(const struct model *m, struct adapter *a,
                                    const struct dataset *d, struct half *out, struct graft_err *err)
 {
-    const struct net_opts opts = { .max_tokens = eval_pass_tokens(d),
+    const struct net_opts opts = { .max_tokens = eval_pass_tokens(d, 0), /* none are virtual */
                                    .max_segments = SEGMENTS,
                                    .act = DT_F32,
                                    .mode = NET_HIDDEN };

@@ -104,7 +104,10 @@ enum graft_status net_make(const struct model *m, struct adapter *a, const struc
                            struct net *out, struct graft_err *err)
 {
     const struct graph_opts g = { opts->max_tokens, opts->max_segments, opts->act, opts->backward };
-    struct net n = { .max_tokens = opts->max_tokens, .max_segments = opts->max_segments };
+    struct net n = { .max_tokens = opts->max_tokens,
+                     .max_segments = opts->max_segments,
+                     .virtual_front = a ? a->virtual_tokens : 0,
+                     .first_position = a ? a->prefix_tokens : 0 };
     enum graft_status st = graph_new(&g, &n.g, err);
 
     if (st)

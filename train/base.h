@@ -33,6 +33,9 @@ struct net {
     struct tensor *out;
     struct plan_report plan;
     int64_t max_tokens, max_segments;
+    /* of its adapter: the ids -1 .. -virtual_front go before a record, whose positions begin at
+     * first_position */
+    int64_t virtual_front, first_position;
 };
 struct net_opts {
     int64_t max_tokens, max_segments;

@@ -53,6 +53,16 @@ static void add_options(struct sha256 *sha, const struct dataset_opts *o)
         add_text(sha, o->tasks->name[i]);
     if (o->tasks)
         add_int(sha, o->tasks->other);
+    for (int i = 0; o->virt && i < (o->tasks ? o->tasks->count : 1); i++) {
+        const struct virtual_tokens *v = &o->virt[i];
+
+        if (!v->front && !v->before && !v->placed)
+            continue;
+        add_int(sha, i);
+        add_int(sha, v->front + v->before); /* they take positions */
+        add_int(sha, v->placed);
+        add_int(sha, v->placeholder);
+    }
 }
 
 static enum graft_status add_words(struct sha256 *sha, const struct dataset_opts *o,

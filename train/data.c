@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "train/virtual.h"
 
 struct dataset_opts data_opts(const struct text *text, const struct model_config *base)
 {
@@ -20,7 +21,8 @@ struct dataset_opts data_opts(const struct text *text, const struct model_config
 }
 
 struct dataset_opts run_data_opts(const struct run_config *c, const struct text *text,
-                                  const struct model_config *base)
+                                  const struct model_config *base,
+                                  const struct virtual_tokens *virt)
 {
     const struct data_config *d = &c->data;
     struct dataset_opts o = data_opts(text, base);
@@ -30,6 +32,7 @@ struct dataset_opts run_data_opts(const struct run_config *c, const struct text 
     o.mask_prompt = d->mask_prompt;
     o.train_on_last = d->train_on_last;
     o.max_length = d->max_length;
+    o.virt = virt;
     return o;
 }
 
@@ -102,10 +105,14 @@ enum graft_status run_data_open(const struct run_config *c, const struct text *t
         .seed = (uint64_t)c->train.seed,
         .weight = c->data.train_weight,
     };
+    struct virtual_tokens virt;
     enum graft_status st;
 
+    GRAFT_TRY(virtual_of(&c->adapter, text->tokenizer, &virt, err));
+    how.virtual_front = virt.front;
+    how.first_position = virt.before;
     *out = (struct run_data){ .has_valid = false };
-    st = load(c, run_data_opts(c, text, base), out, err);
+    st = load(c, run_data_opts(c, text, base, &virt), out, err);
     how.skip = out->held;
     if (!st)
         st = loader_new(&out->all, &how, &out->loader, err);

@@ -10,9 +10,11 @@
 /* How records are read for a base whose words are `text`, both borrowed: all answers are learnt,
  * nothing is cut. */
 struct dataset_opts data_opts(const struct text *text, const struct model_config *base);
-/* The same as a run's config wants it. The formats of the files are the config's: data.train. */
+/* The same as a run's config wants it; `virt` (borrowed): virtual_of its adapter. The formats of
+ * the files are the config's: data.train. */
 struct dataset_opts run_data_opts(const struct run_config *c, const struct text *text,
-                                  const struct model_config *base);
+                                  const struct model_config *base,
+                                  const struct virtual_tokens *virt);
 
 struct run_data {
     struct dataset all;         /* of data.train */

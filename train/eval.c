@@ -12,11 +12,13 @@ struct evaluator {
     struct arena mem;
 };
 
-int64_t eval_pass_tokens(const struct dataset *d)
+int64_t eval_pass_tokens(const struct dataset *d, int64_t virtual_front)
 {
-    const int64_t most = d->stats.tokens < PASS_TOKENS ? d->stats.tokens : PASS_TOKENS;
+    const int64_t all = d->stats.tokens + d->count * virtual_front;
+    const int64_t most = all < PASS_TOKENS ? all : PASS_TOKENS;
+    const int64_t longest = d->stats.longest + virtual_front;
 
-    return d->stats.longest > most ? d->stats.longest : most;
+    return longest > most ? longest : most;
 }
 
 enum graft_status evaluator_new(const struct net *n, struct evaluator **out, struct graft_err *err)
@@ -53,20 +55,26 @@ void evaluator_stop_at(struct evaluator *e, const volatile sig_atomic_t *stop)
     e->stop = stop;
 }
 
-static void put_record(struct evaluator *e, const struct dataset *d, int64_t i,
+static void put_record(const struct net *n, struct evaluator *e, const struct dataset *d, int64_t i,
                        struct graph_input *in)
 {
     const struct record *r = &d->record[i];
+    const int64_t front = n->virtual_front, from = in->n + front;
 
-    dataset_copy(d, r, e->id + in->n, NULL);
+    for (int64_t t = 0; t < front; t++) {
+        e->id[in->n + t] = (int32_t)(-1 - t);
+        e->target[in->n + t] = -1;
+    }
+    dataset_copy(d, r, e->id + from, NULL);
     for (int64_t t = 0; t < r->length; t++) {
         const int32_t label = t + 1 < r->length ? dataset_label(d, r, t + 1) : NO_LABEL;
 
-        e->pos[in->n + t] = (int32_t)t;
-        e->target[in->n + t] = label != NO_LABEL ? label : -1;
+        e->target[from + t] = label != NO_LABEL ? label : -1;
     }
+    for (int64_t t = 0; t < front + r->length; t++)
+        e->pos[in->n + t] = (int32_t)(n->first_position + t);
     e->which[in->segments++] = i;
-    in->n += r->length;
+    in->n += front + r->length;
     e->start[in->segments] = in->n;
 }
 
@@ -112,16 +120,17 @@ enum graft_status eval_records(struct net *n, struct evaluator *e, const struct 
     e->start[0] = 0;
     for (int64_t i = 0; i < d->count; i++) {
         const struct record *r = &d->record[i];
+        const int64_t length = r->length + n->virtual_front;
 
         if (r->length == 0 || (use && !use[i]))
             continue;
-        if (r->length > n->max_tokens)
+        if (length > n->max_tokens)
             return graft_fail(err, GRAFT_EARG, "%s:%lld: %lld tokens, at most %lld fit here",
-                              dataset_file(d, r), (long long)r->line, (long long)r->length,
+                              dataset_file(d, r), (long long)r->line, (long long)length,
                               (long long)n->max_tokens);
-        if (in.n + r->length > n->max_tokens || in.segments == n->max_segments)
+        if (in.n + length > n->max_tokens || in.segments == n->max_segments)
             GRAFT_TRY(run_pass(n, e, d, &in, per_record, &sum, err));
-        put_record(e, d, i, &in);
+        put_record(n, e, d, i, &in);
         dataset_touch(d, &touched, (size_t)r->length * 4 + sizeof *r);
     }
     GRAFT_TRY(run_pass(n, e, d, &in, per_record, &sum, err));

@@ -29,7 +29,8 @@ enum graft_status eval_records(struct net *n, struct evaluator *e, const struct 
                                const bool *use, double *per_record, struct eval_result *out,
                                struct graft_err *err);
 
-/* How many tokens a pass takes for good use of the machine, given the longest record. */
-int64_t eval_pass_tokens(const struct dataset *d);
+/* How many tokens a pass takes for good use of the machine, given the longest record and the number
+ * of virtual tokens before each. */
+int64_t eval_pass_tokens(const struct dataset *d, int64_t virtual_front);
 
 #endif

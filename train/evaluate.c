@@ -42,22 +42,27 @@ static enum graft_status load_data(struct evaluation *e, struct graft_err *err)
 {
     const struct task_list *t = &e->session.tasks;
     const char **names = mem_array((size_t)t->count + 1, sizeof *names);
+    struct virtual_tokens *virt = mem_array((size_t)t->count + 1, sizeof *virt);
     struct task_names tasks = { names, t->count, TASK_UNSAID };
     struct dataset_opts opts = data_opts(e->session.text, &e->session.base.ck.config);
     enum graft_status st = GRAFT_OK;
 
-    if (!names)
-        return graft_fail_nomem(err, "task names", (size_t)t->count * sizeof *names);
+    if (!names || !virt)
+        st = graft_fail_nomem(err, "task names", (size_t)t->count * sizeof *virt);
     opts.format = e->opts->format;
     opts.tasks = &tasks;
+    opts.virt = virt;
     read_as_trained(t, &opts);
-    for (int i = 0; i < t->count; i++)
+    for (int i = 0; i < t->count && !st; i++) {
         names[i] = t->task[i].name;
-    if (e->opts->task || t->count <= 1)
+        virt[i] = t->task[i].virt;
+    }
+    if (!st && (e->opts->task || t->count <= 1))
         st = tasks_find(t, e->opts->task, &tasks.other, err);
     if (!st)
         st = cached_load(&e->opts->data, 1, &opts, &e->cached, err);
     mem_free(names);
+    mem_free(virt);
     if (!st && e->cached.data.stats.targets == 0)
         st = graft_fail(err, GRAFT_EFORMAT, "%s: no record has a token to measure", e->opts->data);
     return st;
@@ -69,7 +74,7 @@ enum graft_status evaluate_records(const struct model *m, struct adapter *a,
                                    struct graft_err *err)
 {
     const struct net_opts opts = {
-        .max_tokens = eval_pass_tokens(d),
+        .max_tokens = eval_pass_tokens(d, a ? a->virtual_tokens : 0),
         .max_segments = 256,
         .act = compute == COMPUTE_BF16 ? DT_BF16 : DT_F32,
         .mode = NET_LOSS,

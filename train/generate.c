@@ -13,6 +13,10 @@ struct sequence {
     const struct generate_request *req;
     struct generate_answer *answer;
     const struct text *text; /* of its task */
+    const int32_t *id;       /* n: the prompt with its virtual tokens */
+    int32_t *own;            /* they, where it has any */
+    int64_t n;
+    int64_t first_position;
     struct token_stream stream;
     int index;    /* of the request, for the stream */
     size_t shown; /* bytes of the text already streamed */
@@ -257,7 +261,8 @@ static enum graft_status accept(struct generator *g, struct sequence *s, const f
         }
         stream(s, safe_length(g, &a->text), piece, user);
     }
-    if (a->id.count == g->opts.max_new || s->past >= g->base->ck.config.max_positions) {
+    if (a->id.count == g->opts.max_new ||
+        s->first_position + s->past >= g->base->ck.config.max_positions) {
         a->stop = STOP_LENGTH;
         return finish(g, s, piece, user, err);
     }
@@ -283,14 +288,13 @@ static enum graft_status prefill(struct generator *g, struct net *net, struct se
                                  int64_t slot, generate_piece *piece, void *user,
                                  struct graft_err *err)
 {
-    const struct generate_request *q = s->req;
     int32_t pos[PREFILL];
 
-    while (s->past < q->n) {
-        const int64_t n = q->n - s->past < PREFILL ? q->n - s->past : PREFILL;
+    while (s->past < s->n) {
+        const int64_t n = s->n - s->past < PREFILL ? s->n - s->past : PREFILL;
         const int64_t start[2] = { 0, n };
         struct graph_input in = { .n = n,
-                                  .id = q->id + s->past,
+                                  .id = s->id + s->past,
                                   .pos = pos,
                                   .segments = 1,
                                   .start = start,
@@ -301,7 +305,7 @@ static enum graft_status prefill(struct generator *g, struct net *net, struct se
         if (asked(g))
             return end_asked(g, s, piece, user, err);
         for (int64_t i = 0; i < n; i++)
-            pos[i] = (int32_t)(s->past + i);
+            pos[i] = (int32_t)(s->first_position + s->past + i);
         graph_forward(net->g, &in);
         s->past += n;
     }
@@ -328,7 +332,7 @@ static enum graft_status decode(struct generator *g, struct net *net, struct seq
             continue;
         row[in.n] = &seq[i];
         id[in.n] = l->id[l->count - 1];
-        pos[in.n] = (int32_t)seq[i].past;
+        pos[in.n] = (int32_t)(seq[i].first_position + seq[i].past);
         past[in.n] = seq[i].past;
         slot[in.n] = i;
         in.n++;
@@ -355,8 +359,8 @@ static enum graft_status run_group(struct generator *g, struct sequence *seq, in
     int left = 1;
 
     for (int i = 0; i < count; i++)
-        if (seq[i].req->n > longest)
-            longest = seq[i].req->n;
+        if (seq[i].n > longest)
+            longest = seq[i].n;
     GRAFT_TRY(net_for(g, seq[0].req->task, &net, err));
     room = longest + g->opts.max_new;
     if (room > g->base->ck.config.max_positions)
@@ -371,13 +375,21 @@ static enum graft_status run_group(struct generator *g, struct sequence *seq, in
     return GRAFT_OK;
 }
 
-enum graft_status generator_check(const struct generator *g, const int32_t *id, int64_t n,
+enum graft_status generator_check(const struct generator *g, int task, const int32_t *id, int64_t n,
                                   struct graft_err *err)
 {
     const int64_t most = g->base->ck.config.max_positions, vocab = g->base->ck.config.vocab;
+    const struct virtual_tokens v = tasks_virtual(g->tasks, task);
+    const int64_t more = v.front + v.before;
 
     if (n == 0)
         return graft_fail(err, GRAFT_EARG, "the prompt has no tokens");
+    if (n <= most && n + more > most)
+        return graft_fail(
+            err, GRAFT_EARG,
+            "the prompt has %lld tokens, the adapter puts %lld positions before them, "
+            "the model's context is %lld",
+            (long long)n, (long long)more, (long long)most);
     if (n > most)
         return graft_fail(err, GRAFT_EARG,
                           "the prompt has %lld tokens, the model's context is %lld", (long long)n,
@@ -388,14 +400,14 @@ enum graft_status generator_check(const struct generator *g, const int32_t *id, 
                 err, GRAFT_EARG,
                 "token id %d at position %lld of the prompt, the embedding has rows 0 to %lld",
                 id[t], (long long)t, (long long)vocab - 1);
-    return GRAFT_OK;
+    return virtual_check(&v, id, n, err);
 }
 
 static enum graft_status check_all(const struct generator *g, const struct generate_request *req,
                                    int count, struct graft_err *err)
 {
     for (int i = 0; i < count; i++) {
-        const enum graft_status st = generator_check(g, req[i].id, req[i].n, err);
+        const enum graft_status st = generator_check(g, req[i].task, req[i].id, req[i].n, err);
 
         if (st)
             return count == 1 ? st : graft_fail_in(err, st, "prompt %d", i + 1);
@@ -413,17 +425,41 @@ static int group_limit(const struct generator *g, int64_t capacity)
     return fit < 1 ? 1 : fit > GENERATE_BATCH ? GENERATE_BATCH : (int)fit;
 }
 
-static struct sequence begin(const struct generator *g, const struct generate_request *req, int i,
-                             struct generate_answer *answer)
+/* The prompt as the network takes it. */
+static enum graft_status put_prompt(const struct generator *g, struct sequence *s,
+                                    struct graft_err *err)
+{
+    const struct virtual_tokens v = tasks_virtual(g->tasks, s->req->task);
+
+    s->id = s->req->id;
+    s->n = s->req->n;
+    s->first_position = v.before;
+    if (!v.front && !v.placed)
+        return GRAFT_OK;
+    s->n += v.front;
+    s->own = mem_array((size_t)s->n, sizeof *s->own);
+    if (!s->own)
+        return graft_fail_nomem(err, "prompt", (size_t)s->n * sizeof *s->own);
+    for (int64_t t = 0; t < v.front; t++)
+        s->own[t] = (int32_t)(-1 - t);
+    memcpy(s->own + v.front, s->req->id, (size_t)s->req->n * sizeof *s->own);
+    s->id = s->own;
+    return virtual_place(&v, s->own + v.front, s->req->n, err);
+}
+
+static enum graft_status begin(const struct generator *g, const struct generate_request *req, int i,
+                               struct generate_answer *answer, struct sequence *out,
+                               struct graft_err *err)
 {
     const struct text *own = req->task == TASK_BASE ? NULL : g->tasks->task[req->task].text;
     const struct text *text = own ? own : g->text;
 
-    return (struct sequence){ .req = req,
+    *out = (struct sequence){ .req = req,
                               .answer = answer,
                               .text = text,
                               .index = i,
                               .stream = { .t = text->tokenizer, .skip_special = true } };
+    return put_prompt(g, out, err);
 }
 
 enum graft_status generator_run(struct generator *g, const struct generate_request *req, int count,
@@ -440,16 +476,19 @@ enum graft_status generator_run(struct generator *g, const struct generate_reque
         if (taken[first])
             continue;
         memset(seq, 0, sizeof seq);
-        for (int i = first; i < count && n < most; i++) {
+        for (int i = first; i < count && n < most && !st; i++) {
             if (taken[i] || req[i].task != req[first].task)
                 continue;
             taken[i] = true;
-            seq[n++] = begin(g, &req[i], i, &answer[i]);
-            most = group_limit(g, req[i].n + g->opts.max_new);
+            st = begin(g, &req[i], i, &answer[i], &seq[n++], err);
+            most = group_limit(g, seq[n - 1].n + g->opts.max_new);
         }
-        st = run_group(g, seq, n, piece, user, err);
-        for (int i = 0; i < n; i++)
+        if (!st)
+            st = run_group(g, seq, n, piece, user, err);
+        for (int i = 0; i < n; i++) {
             token_stream_release(&seq[i].stream);
+            mem_free(seq[i].own);
+        }
     }
     return st;
 }

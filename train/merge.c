@@ -273,8 +273,8 @@ static enum graft_status check_sites(struct merge *m, struct graft_err *err)
     const struct adapter_ops *ops = m->adapter->ops;
 
     if (!ops->merge_rows && !ops->merge_bias)
-        return graft_fail(err, GRAFT_EARG,
-                          "%s adapters are no change of weights and cannot be merged", ops->name);
+        return graft_fail(err, GRAFT_EARG, "a %s adapter cannot be merged: %s", ops->name,
+                          ops->no_merge ? ops->no_merge : "it is no change of weights");
     for (int i = 0; i < m->adapter->site_count; i++) {
         const struct adapter_site *s = &m->adapter->site[i];
 

@@ -118,6 +118,14 @@ const struct text *session_text(const struct session *s, int task)
     return s->base.text.tokenizer ? &s->base.text : s->text;
 }
 
+static enum graft_status find_virtual(struct session *s, int task, struct graft_err *err)
+{
+    struct task *k = &s->tasks.task[task];
+    const struct text *text = k->text ? k->text : &s->base.text;
+
+    return virtual_of(&k->config, text->tokenizer, &k->virt, err);
+}
+
 enum graft_status session_open(const char *base, const char *const *adapter, int adapters,
                                const struct quant_config *quant, struct session *out,
                                struct graft_err *err)
@@ -137,6 +145,8 @@ enum graft_status session_open(const char *base, const char *const *adapter, int
         st = words_get(out, &out->tasks.task[i], err);
     if (!st)
         st = tasks_load(&out->tasks, out->base.model, err);
+    for (int i = 0; i < out->tasks.count && !st; i++)
+        st = find_virtual(out, i, err);
     if (st)
         session_release(out);
     else
@@ -154,6 +164,8 @@ enum graft_status session_add(struct session *s, const char *name, const char *d
     st = words_get(s, &s->tasks.task[i], err);
     if (!st)
         st = task_load(&s->tasks.task[i], s->base.model, err);
+    if (!st)
+        st = find_virtual(s, i, err);
     if (st) {
         session_remove(s, i);
         return st;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "train/facts.h"
+#include "train/virtual.h"
 
 /* The share of the memory that is free now which a plan may take when the config sets no budget. */
 static const double AUTO_SHARE = 0.8;
@@ -123,6 +124,23 @@ static enum graft_status note_change(struct run *r, struct graft_err *err)
     return GRAFT_OK;
 }
 
+/* Start values, which may be those of a text's tokens. */
+static enum graft_status start_values(struct run *r, struct graft_err *err)
+{
+    struct adapter *a = r->adapter;
+    struct id_list text = { NULL, 0, 0 };
+    enum graft_status st = virtual_text(&a->config, &r->base.text, &text, err);
+
+    a->text_id = text.id;
+    a->text_count = text.count;
+    if (!st)
+        st = adapter_init(a, (uint64_t)r->config->train.seed, err);
+    a->text_id = NULL;
+    a->text_count = 0;
+    id_list_release(&text);
+    return st;
+}
+
 /* Decompositions take and free a lot; what the library keeps of it is the program's from then on.
  */
 static enum graft_status start_adapter(struct run *r, struct graft_err *err)
@@ -130,7 +148,7 @@ static enum graft_status start_adapter(struct run *r, struct graft_err *err)
     const size_t before = anonymous_memory();
     size_t kept;
 
-    GRAFT_TRY(adapter_init(r->adapter, (uint64_t)r->config->train.seed, err));
+    GRAFT_TRY(start_values(r, err));
     mem_trim();
     kept = anonymous_memory();
     r->memory.program += kept > before ? kept - before : 0;
@@ -145,6 +163,8 @@ static enum graft_status make_adapter(struct run *r, bool dry, struct graft_err 
     enum graft_status st;
 
     c.base_model_name_or_path = name_of_base(r);
+    if (c.prompt.init == PROMPT_TEXT && !c.prompt.tokenizer) /* PEFT wants one named */
+        c.prompt.tokenizer = c.base_model_name_or_path;
     st = check_memory(r, &c, err);
     if (!st)
         st = adapter_new(&c, &r->base.model->slots, true, &r->adapter, err);
@@ -204,8 +224,9 @@ static enum graft_status count_steps(struct run *r, struct graft_err *err)
     };
     r->max_tokens = loader_max_tokens(r->data.loader);
     r->max_segments = loader_max_segments(r->data.loader);
-    if (r->data.has_valid && r->data.valid.stats.longest > r->max_tokens)
-        r->max_tokens = r->data.valid.stats.longest;
+    if (r->data.has_valid &&
+        r->data.valid.stats.longest + r->adapter->virtual_tokens > r->max_tokens)
+        r->max_tokens = r->data.valid.stats.longest + r->adapter->virtual_tokens;
     return GRAFT_OK;
 }
 

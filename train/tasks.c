@@ -253,6 +253,13 @@ enum graft_status tasks_find(const struct task_list *t, const char *name, int *o
     return st;
 }
 
+struct virtual_tokens tasks_virtual(const struct task_list *t, int task)
+{
+    const struct virtual_tokens none = { 0 };
+
+    return task == TASK_BASE ? none : t->task[task].virt;
+}
+
 const char *tasks_text_path(const struct task_list *t, const char *base)
 {
     for (int i = 0; i < t->count; i++) {

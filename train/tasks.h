@@ -6,13 +6,15 @@
 
 #include "train/base.h"
 #include "train/facts.h"
+#include "train/virtual.h"
 
 struct task {
     const char *name, *dir; /* NULL: an empty place, which the next tasks_add takes */
     struct adapter_config config;
     struct facts facts;
-    struct adapter *adapter; /* NULL until tasks_load */
-    const struct text *text; /* borrowed: the words of its folder; NULL: those of the base */
+    struct adapter *adapter;    /* NULL until tasks_load */
+    struct virtual_tokens virt; /* of its records; set by the session */
+    const struct text *text;    /* borrowed: the words of its folder; NULL: those of the base */
     struct arena mem;
 };
 struct task_list {
@@ -46,6 +48,8 @@ enum graft_status task_load(struct task *k, const struct model *m, struct graft_
  * none, EARG with several. */
 enum graft_status tasks_find(const struct task_list *t, const char *name, int *out,
                              struct graft_err *err);
+/* What the adapter of `task`, which may be TASK_BASE, puts before a record or in it. */
+struct virtual_tokens tasks_virtual(const struct task_list *t, int task);
 /* The tokenizer of the adapters: theirs when a folder has one, else the base's. */
 const char *tasks_text_path(const struct task_list *t, const char *base);
 

@@ -80,10 +80,39 @@ slip 'KEY=VALUE' optim.lr
 slip '-s optim' 'optim=[1'
 slip 'adapter.base_model_name_or_path' base_name=a adapter.base_model_name_or_path=b
 
+# keys of another method, and of prompt methods and bottlenecks
+slip 'adapter.r: prompt has no use for it, it belongs to lora' adapter.method=prompt
+slip 'adapter.lora_dropout' adapter.dropout=0.1
+other() { # other PATTERN ADAPTER-MAP
+    sed "s/^adapter: .*/adapter: {$2}/" c.yaml >other.yaml
+    want 2 "$1" train other.yaml -o new
+    check "a refused config leaves no output" test ! -e new
+}
+other 'num_virtual_tokens: missing, want a whole number' 'method: prompt'
+other 'num_virtual_tokens: found 0' 'method: prefix, num_virtual_tokens: 0'
+other 'prompt_tuning_init: found "TEXTT", want RANDOM, SAMPLE_VOCAB or TEXT' \
+    'method: prompt, num_virtual_tokens: 3, prompt_tuning_init: TEXTT'
+other 'prompt_tuning_init_text: missing' 'method: prompt, num_virtual_tokens: 3, prompt_tuning_init: TEXT'
+other 'prompt_tuning_init_text: only .*TEXT' 'method: prompt, num_virtual_tokens: 3, prompt_tuning_init_text: hi'
+other 'tokenizer_kwargs.*not supported' 'method: prompt, num_virtual_tokens: 3, tokenizer_kwargs: {a: 1}'
+other 'encoder_hidden_size: prompt has no use' 'method: prompt, num_virtual_tokens: 3, encoder_hidden_size: 8'
+other 'encoder_num_layers: an MLP' 'method: ptuning, num_virtual_tokens: 3, encoder_num_layers: 3'
+other 'encoder_dropout: an MLP' 'method: ptuning, num_virtual_tokens: 3, encoder_dropout: 0.1'
+other 'encoder_reparameterization_type: found "GRU", want MLP or LSTM' \
+    'method: ptuning, num_virtual_tokens: 3, encoder_reparameterization_type: GRU'
+other 'placeholder: "<nope>" is no token' 'method: ptuning, num_virtual_tokens: 3, placeholder: <nope>'
+other 'init_weights: "bert" is not for prefix' 'method: prefix, num_virtual_tokens: 3, init_weights: bert'
+other 'token_dim: found 77, the base has' 'method: prefix, num_virtual_tokens: 3, token_dim: 77'
+other 'num_transformer_submodules: found 2' 'method: prompt, num_virtual_tokens: 3, num_transformer_submodules: 2'
+other 'init_weights: "zero" is for prefix' 'method: houlsby, init_weights: zero'
+other 'bottleneck_size: reduction_factor says the same' 'method: parallel, bottleneck_size: 4, reduction_factor: 2'
+other 'non_linearity: found "sine", want relu' 'method: pfeiffer, non_linearity: sine'
+other 'dropout: found 1, want' 'method: houlsby, dropout: 1'
+
 # what later versions bring
 slip 'adapter.peft_type.*VERA' adapter.peft_type=VERA
 slip 'adapter.use_qalora' adapter.use_qalora=true
-slip 'adapter.method' adapter.method=prompt
+slip 'adapter.method.*rosa' adapter.method=rosa
 slip 'int8' quant=int8
 slip 'cuda.*not supported' device=cuda
 slip 'cuda.*not supported' device=cuda:1

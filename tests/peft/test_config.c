@@ -190,6 +190,9 @@ static void methods_are_named_by_either_key(void **state)
         "{'peft_type': 'VERA'}",
         "c.yaml:7: adapter.peft_type: \"VERA\" is not supported in this version; want LORA");
     refuses_beginning("{'method': 'vera'}", "c.yaml:7: adapter.method: ");
+    refuses("{'method': 'prompt', 'peft_type': 'P_TUNING', 'num_virtual_tokens': 2}",
+            "c.yaml:7: adapter.method: \"prompt\", but peft_type says \"P_TUNING\"");
+    takes("{'method': 'ptuning', 'peft_type': 'P_TUNING', 'num_virtual_tokens': 2}");
 }
 
 static void start_values_have_pefts_names(void **state)
@@ -259,7 +262,10 @@ static void keys_without_effect_pass_only_at_their_no_op_value(void **state)
         "null is");
     refuses("{'method': 'lora', 'num_virtual_tokens': 8}",
             "c.yaml:7: adapter.num_virtual_tokens: lora has no use for it, it belongs to prompt, "
-            "ptuning and prefix");
+            "ptuning, prefix");
+    refuses("{'method': 'lora', 'dropout': 0.1}",
+            "c.yaml:7: unknown key \"adapter.dropout\": it is called \"adapter.lora_dropout\" "
+            "here");
     refuses("{'method': 'lora', 'lora_dropout': 1}",
             "c.yaml:7: adapter.lora_dropout: found 1, want a number below 1");
 }
