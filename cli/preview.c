@@ -7,6 +7,7 @@
 #include "data/preview.h"
 #include "models/checkpoint.h"
 #include "train/data.h"
+#include "train/virtual.h"
 
 struct options {
     struct common common;
@@ -209,10 +210,12 @@ static enum graft_status load(const struct options *o, const struct run_config *
     const struct data_config *d = &c->data;
     const char *const *file = (const char *const *)d->train;
     struct checkpoint ck = { 0 };
+    struct virtual_tokens virt;
     struct dataset_opts opts;
 
+    GRAFT_TRY(virtual_of(&c->adapter, text->tokenizer, &virt, err));
     GRAFT_TRY(checkpoint_open(c->base, false, &ck, err));
-    opts = run_data_opts(c, text, &ck.config, NULL);
+    opts = run_data_opts(c, text, &ck.config, &virt);
     checkpoint_release(&ck);
     if (o->all)
         return cached_load(file, d->train_count, &opts, out, err);

@@ -12,9 +12,12 @@ enum graft_status preview_text(const struct tokenizer *t, const int32_t *id, int
     enum graft_status st = GRAFT_OK;
 
     for (int64_t i = 0; i < n && !st; i++) {
-        /* rows of the embedding that no token has: no text */
-        if (id[i] < tokenizer_vocab_size(t))
+        if (id[i] < 0) {
+            st = token_stream_flush(&s, text, err);
+            strbuf_printf(text, "<virtual %d>", -id[i]);
+        } else if (id[i] < tokenizer_vocab_size(t)) { /* other rows of the embedding: no text */
             st = token_stream_put(&s, id[i], text, err);
+        }
         end[i] = (int64_t)text->len;
     }
     if (!st)

@@ -121,12 +121,14 @@ static void every_option_counts(void **state)
     static const char *const names[] = { "x", "y" };
     static const enum record_format formats[] = { RECORD_TOKENS };
     static const struct task_names tasks = { names, 2, TASK_OF_BASE }, one = { names, 1, 0 };
-    struct dataset_opts o[11];
+    static const struct virtual_tokens virt[] = { { .front = 3 }, { .placed = 0, .before = 4 } };
+    enum { KEYS = 13 };
+    struct dataset_opts o[KEYS];
     int before;
 
     (void)state;
     put_files();
-    for (int i = 0; i < 11; i++)
+    for (int i = 0; i < KEYS; i++)
         o[i] = OPTS;
     o[1].mask_prompt = false;
     o[2].max_length = 2;
@@ -138,8 +140,10 @@ static void every_option_counts(void **state)
     o[8].limit = 1;
     o[9].tasks = &tasks;
     o[10].tasks = &one;
+    o[11].virt = &virt[0];
+    o[12].virt = &virt[1];
     assert_int_equal(system("rm -rf cache"), 0);
-    for (int i = 0; i < 11; i++)
+    for (int i = 0; i < KEYS; i++)
         for (int again = 0; again < 2; again++) {
             struct cached_data c = load(1, &o[i]);
 
