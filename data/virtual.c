@@ -17,7 +17,7 @@ enum graft_status virtual_check(const struct virtual_tokens *v, const int32_t *i
     for (int64_t i = 0; i < n && v->placed; i++)
         found += id[i] == v->placeholder;
     if (found != v->placed)
-        return graft_fail(err, GRAFT_EFORMAT,
+        return graft_fail(err, GRAFT_EARG,
                           "the placeholder stands in %lld places, the adapter has %lld virtual "
                           "tokens for it",
                           (long long)found, (long long)v->placed);

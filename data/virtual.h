@@ -18,7 +18,7 @@ struct virtual_tokens {
     int32_t placeholder;
 };
 
-/* EFORMAT: the placeholders among id (n) are not `placed`, with both numbers. */
+/* EARG: the placeholders among id (n) are not `placed`, with both numbers. */
 enum graft_status virtual_check(const struct virtual_tokens *v, const int32_t *id, int64_t n,
                                 struct graft_err *err);
 /* Check and replace them. */

@@ -52,7 +52,7 @@ enum graft_status generator_prepare(struct generator *g, int task, struct graft_
 void generator_forget(struct generator *g, int task);
 
 /* May these `n` tokens be a prompt of the task? EARG: none at all, more than the context with what
- * its adapter puts before them, or an id that the embedding has no row for; EFORMAT: not as many
+ * its adapter puts before them, an id that the embedding has no row for, or not as many
  * placeholders as the adapter wants. */
 enum graft_status generator_check(const struct generator *g, int task, const int32_t *id, int64_t n,
                                   struct graft_err *err);
