@@ -297,8 +297,9 @@ static enum graft_status save_values(const struct adapter *a, const char *dir, e
         memcpy(e[n++].dim, p->dim, sizeof p->dim);
     }
     path_join(&path, dir, names[file]);
-    st = safetensors_write(strbuf_str(&path), e, count, metadata, write_param, (void *)(uintptr_t)a,
-                           err);
+    st = path.failed ? graft_fail_nomem(err, names[file], strlen(dir))
+                     : safetensors_write(strbuf_str(&path), e, count, metadata, write_param,
+                                         (void *)(uintptr_t)a, err);
     strbuf_release(&path);
     mem_free(e);
     return st;
@@ -346,6 +347,8 @@ static enum graft_status save_config(const struct adapter *a, const char *dir,
     st = adapter_config_write(&c, resolve ? name : NULL, resolve ? resolved_targets(a, name) : 0,
                               &text, err);
     path_join(&path, dir, "adapter_config.json");
+    if (!st && path.failed)
+        st = graft_fail_nomem(err, "adapter_config.json", strlen(dir));
     if (!st)
         st = file_write(strbuf_str(&path), strbuf_str(&text), text.len, err);
     strbuf_release(&path);

@@ -447,6 +447,43 @@ static void none_of_them_merges(void **state)
     }
 }
 
+/* Made, filled, saved: with every allocation failing once. */
+static void no_failed_allocation_leaks_or_crashes(void **state)
+{
+    const struct schema_source src = { where, NULL };
+
+    (void)state;
+    for (int m = 3; m < METHODS; m += 3) { /* an LSTM, a series adapter */
+        struct arena mem = ARENA_INIT;
+        json_t *map = map_of(methods[m].config);
+        struct graft_err err = { GRAFT_OK, "" };
+        enum graft_status st = GRAFT_ENOMEM;
+        struct adapter_config c;
+        struct opened base;
+
+        open_model(GOLDEN(methods[m].base), WEIGHTS_FLOATS, &base);
+        assert_int_equal(adapter_config_parse(map, &src, &c, &mem, &err), GRAFT_OK);
+        for (int64_t k = 1; st; k++) {
+            struct adapter *a = NULL;
+
+            assert_true(k < 5000);
+            mem_fail_at(k);
+            st = adapter_new(&c, &base.m->slots, true, &a, &err);
+            if (!st)
+                st = adapter_init(a, 5, &err);
+            if (!st)
+                st = adapter_save(a, ".", &err);
+            mem_fail_at(0);
+            adapter_free(a);
+            if (st && st != GRAFT_ENOMEM)
+                fail_msg("%s: allocation %d: %s", methods[m].name, (int)k, err.msg);
+        }
+        json_decref(map);
+        close_model(&base);
+        arena_release(&mem);
+    }
+}
+
 /* ---- files */
 
 static void a_bottleneck_has_the_names_of_adapter_hub(void **state)
@@ -495,6 +532,7 @@ int main(void)
         RUNS(packing_changes_neither_loss_nor_gradient),
         RUNS(evaluation_while_training_is_that_of_the_saved_adapter),
         RUNS(none_of_them_merges),
+        RUNS(no_failed_allocation_leaks_or_crashes),
         RUNS(a_bottleneck_has_the_names_of_adapter_hub),
     };
 
