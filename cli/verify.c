@@ -28,13 +28,9 @@ static const struct option_def rows[] = {
 static json_t *slot_json(const struct verified_slot *s)
 {
     json_t *o = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:b}", "name", s->name, "method",
-                          s->method, "changes",
-                          s->weight && s->bias ? "weight and bias"
-                          : s->weight          ? "weight"
-                          : s->bias            ? "bias"
-                                               : "activations",
-                          "norm", json_number(s->norm), "relative", json_number(s->relative),
-                          "largest", json_number(s->largest), "unchanged", s->idle);
+                          s->method, "changes", s->changes, "norm", json_number(s->norm),
+                          "relative", json_number(s->relative), "largest", json_number(s->largest),
+                          "unchanged", s->idle);
 
     if (o && s->r) {
         json_object_set_new(o, "rank", json_integer(s->r));
@@ -91,7 +87,8 @@ static enum graft_status run(const void *options, struct graft_err *err)
                r.method, (long long)r.parameters, r.slots, r.linears, r.format,
                (long long)r.values);
         if (r.idle == r.slots)
-            printf("untrained: it changes nothing\n");
+            printf("untrained: %s\n",
+                   r.adds_input ? "its values are all zero" : "it changes nothing");
         else if (r.idle)
             printf("%d of %d places are unchanged\n", r.idle, r.slots);
     }
@@ -112,8 +109,10 @@ const struct verb verify_verb = {
             "what\n"
             "does not fit is listed, exit 3. Then, for each module: the Frobenius norm of what the "
             "adapter\n"
-            "changes of its weight, and its share of the weight's own. An adapter whose changes "
-            "are all\n"
-            "zero, or no more than rounding, is called untrained.\n",
+            "changes of its weight, and its share of the weight's own; of methods that change no "
+            "weight, the\n"
+            "norm of their values there. An adapter whose changes are all zero, or no more than "
+            "rounding, is\n"
+            "called untrained.\n",
     .run = run,
 };

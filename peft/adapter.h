@@ -84,6 +84,9 @@ struct adapter_ops {
     /* (optional) the change of the bias: bias (O), in place; false: it leaves it alone. */
     bool (*merge_bias)(const struct adapter_site *s, float *bias);
     enum merge_kind merges; /* what those two do */
+    /* (optional, where nothing merges) the values that the site takes part with, those that make it
+     * idle when they are zero: add their squares, raise *largest. NULL: all of its own. */
+    void (*size)(const struct adapter_site *s, double *squares, double *largest);
     /* (optional) the weight's change as scale * left right, left (O, r), right (r, I), r and scale
      * of the site; NULL: it is no product of that rank */
     void (*factors)(const struct adapter_site *s, float *left, float *right);

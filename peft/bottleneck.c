@@ -123,6 +123,15 @@ static struct tensor *series_forward(struct adapter_site *s, struct graph *g, st
     return adapt(s, g, y, y);
 }
 
+/* What stands behind the bottleneck: without it nothing is added. */
+static void bottleneck_size(const struct adapter_site *s, double *squares, double *largest)
+{
+    if (s->adapter->config.bottleneck.scaling == 0)
+        return;
+    add_size(s->param[UP]->data, param_elems(s->param[UP]), squares, largest);
+    add_size(s->param[UP_BIAS]->data, param_elems(s->param[UP_BIAS]), squares, largest);
+}
+
 const struct adapter_ops houlsby_ops = {
     .name = "houlsby",
     .peft_type = "HOULSBY",
@@ -133,6 +142,7 @@ const struct adapter_ops houlsby_ops = {
     .build = bottleneck_build,
     .init = bottleneck_init,
     .forward = series_forward,
+    .size = bottleneck_size,
 };
 const struct adapter_ops pfeiffer_ops = {
     .name = "pfeiffer",
@@ -144,6 +154,7 @@ const struct adapter_ops pfeiffer_ops = {
     .build = bottleneck_build,
     .init = bottleneck_init,
     .forward = series_forward,
+    .size = bottleneck_size,
 };
 const struct adapter_ops parallel_ops = {
     .name = "parallel",
@@ -155,4 +166,5 @@ const struct adapter_ops parallel_ops = {
     .build = bottleneck_build,
     .init = bottleneck_init,
     .forward = adapt,
+    .size = bottleneck_size,
 };

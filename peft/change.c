@@ -2,6 +2,13 @@
 
 #include <string.h>
 
+const char *why_no_change(const struct adapter_ops *ops)
+{
+    if (ops->merge_rows || ops->merge_bias)
+        return NULL;
+    return ops->no_merge ? ops->no_merge : "it is no change of weights";
+}
+
 bool changes_weight(const struct adapter *a, const struct slot *slot)
 {
     for (const struct adapter_site *s = adapter_at(a, slot); s; s = s->next)

@@ -4,6 +4,8 @@
 
 #include "peft/adapter.h"
 
+/* Why a method is no change of weights; NULL: it is one. */
+const char *why_no_change(const struct adapter_ops *ops);
 /* Does the adapter change the weight (or norm's weight), the bias, of this slot? */
 bool changes_weight(const struct adapter *a, const struct slot *slot);
 bool changes_bias(const struct adapter *a, const struct slot *slot);

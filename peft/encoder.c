@@ -12,6 +12,14 @@ int64_t param_elems(const struct tensor *t)
     return n;
 }
 
+void add_size(const float *x, int64_t n, double *squares, double *largest)
+{
+    for (int64_t i = 0; i < n; i++) {
+        *squares += (double)x[i] * (double)x[i];
+        *largest = fmax(*largest, fabs((double)x[i]));
+    }
+}
+
 enum graft_status encoder_param(struct adapter_site *s, const char *name, int64_t rows,
                                 int64_t cols, struct tensor **out, struct graft_err *err)
 {

@@ -31,6 +31,8 @@ void init_truncated(const struct adapter_site *s, struct tensor *t, uint64_t see
                     double deviation);
 void dense_init(const struct adapter_site *s, const struct dense *d, uint64_t seed);
 int64_t param_elems(const struct tensor *t);
+/* For the hook `size`. */
+void add_size(const float *x, int64_t n, double *squares, double *largest);
 
 /* The tensor `prompt_embeddings` (n, width) of PEFT's file; `fixed`: an encoder makes it. ENOMEM.
  */

@@ -116,6 +116,17 @@ static enum graft_status prefix_derive(struct adapter_site *s, struct graft_err 
     return f && f->projects ? encoder_run(s, record_all, f->made, err) : GRAFT_OK;
 }
 
+/* The layer's own columns: its keys and values. */
+static void prefix_size(const struct adapter_site *s, double *squares, double *largest)
+{
+    const struct prefix *f = first_site(s)->state;
+    const int64_t D = s->slot->out, width = f->made->dim[1];
+    const float *v = (const float *)f->made->data + 2 * s->slot->layer * D;
+
+    for (int64_t p = 0; p < f->made->dim[0]; p++)
+        add_size(v + p * width, 2 * D, squares, largest);
+}
+
 const struct adapter_ops prefix_ops = {
     .name = "prefix",
     .peft_type = "PREFIX_TUNING",
@@ -127,4 +138,5 @@ const struct adapter_ops prefix_ops = {
     .init = prefix_init,
     .keys_values = prefix_keys_values,
     .derive = prefix_derive,
+    .size = prefix_size,
 };

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "peft/change.h"
 #include "peft/file_slots.h"
 #include "peft/methods.h"
 #include "train/output.h"
@@ -101,10 +102,9 @@ static enum graft_status check_sites(const struct combining *c, const struct sou
     for (int i = 0; i < s->adapter->site_count; i++) {
         const struct adapter_site *site = &s->adapter->site[i];
 
-        if (!site->ops->merge_rows && !site->ops->merge_bias)
-            return graft_fail(err, GRAFT_EARG,
-                              "%s: %s adapters are no change of weights and cannot be combined",
-                              s->dir, site->ops->name);
+        if (why_no_change(site->ops))
+            return graft_fail(err, GRAFT_EARG, "%s: a %s adapter cannot be combined: %s", s->dir,
+                              site->ops->name, why_no_change(site->ops));
         if (!(lora_ops.sites & site->slot->site))
             return graft_fail(err, GRAFT_EARG,
                               "%s: the result is a LoRA adapter, which has no place for a change "
@@ -124,10 +124,9 @@ static enum graft_status load_sources(struct combining *c, struct graft_err *err
     for (int i = 0; i < c->opts->adapters; i++) {
         const struct adapter_ops *ops = adapter_method(c->source[i].task->config.method);
 
-        if (ops && !ops->merge_rows && !ops->merge_bias)
-            return graft_fail(err, GRAFT_EARG,
-                              "%s: %s adapters are no change of weights and cannot be combined",
-                              c->source[i].dir, ops->name);
+        if (ops && why_no_change(ops))
+            return graft_fail(err, GRAFT_EARG, "%s: a %s adapter cannot be combined: %s",
+                              c->source[i].dir, ops->name, why_no_change(ops));
         if (ops && ops->merges != MERGE_ADDS && !c->opts->base)
             return graft_fail(err, GRAFT_EARG,
                               "%s: what %s adapters change depends on the base: give it with "

@@ -7,7 +7,18 @@
 
 const char *const export_names[EXPORT_FORMS + 1] = { "gguf", "peft", "adapter-hub", NULL };
 
+static const char NO_BOTTLENECKS[] = "PEFT has no bottleneck adapters";
+
 const struct exporter exporters[] = {
+    { "houlsby", EXPORT_HUB, NULL, export_hub },
+    { "pfeiffer", EXPORT_HUB, NULL, export_hub },
+    { "parallel", EXPORT_HUB,
+      "adapter-hub's parallel adapter reads the residual stream, this one the sublayer's normed "
+      "input",
+      NULL },
+    { "houlsby", EXPORT_PEFT, NO_BOTTLENECKS, NULL },
+    { "pfeiffer", EXPORT_PEFT, NO_BOTTLENECKS, NULL },
+    { "parallel", EXPORT_PEFT, NO_BOTTLENECKS, NULL },
     { .method = NULL },
 };
 
@@ -44,18 +55,37 @@ static const struct exporter *exporter_for(const char *method, enum export_form 
     return NULL;
 }
 
-/* Where a method has no row: either its folder is in that format, or nothing there can hold it. */
-static enum graft_status refuse(const struct export_opts *o, const char *method,
+static bool writes(const char *method, enum export_form form)
+{
+    const struct exporter *e = exporter_for(method, form);
+
+    return e && e->write;
+}
+
+/* Where no row writes a method: its folder is in that format, or something keeps it out. */
+static enum graft_status refuse(const struct export_opts *o, const struct adapter_config *c,
                                 struct graft_err *err)
 {
+    const char *method = c->method;
+    const struct exporter *e = exporter_for(method, o->form);
+
+    if (e)
+        return graft_fail(err, GRAFT_EARG, "%s: %s", o->adapter, e->lost);
+    if (o->form == EXPORT_PEFT && c->prompt.placeholder)
+        return graft_fail(err, GRAFT_EARG,
+                          "%s: PEFT puts virtual tokens in front of a record, not at the places of "
+                          "\"%s\"",
+                          o->adapter, c->prompt.placeholder);
     if (o->form == EXPORT_PEFT)
         return graft_fail(
             err, GRAFT_EARG,
             "%s: a %s adapter is in PEFT's own format already: PEFT opens the folder as "
             "it is",
             o->adapter, method);
-    return graft_fail(err, GRAFT_EARG, "%s: adapter-hub's format has no %s adapters", o->adapter,
-                      method);
+    return graft_fail(err, GRAFT_EARG,
+                      "%s: of adapter-hub's formats only that of bottlenecks is written (houlsby, "
+                      "pfeiffer), not one of %s adapters",
+                      o->adapter, method);
 }
 
 static enum graft_status check_output(const struct export_opts *o, struct graft_err *err)
@@ -113,8 +143,8 @@ enum graft_status export_run(const struct export_opts *opts, struct export_repor
 
     if (!st)
         st = tasks_add(&tasks, "adapter", opts->adapter, &index, err);
-    if (!st && opts->form != EXPORT_GGUF && !exporter_for(tasks.task[0].config.method, opts->form))
-        st = refuse(opts, tasks.task[0].config.method, err);
+    if (!st && opts->form != EXPORT_GGUF && !writes(tasks.task[0].config.method, opts->form))
+        st = refuse(opts, &tasks.task[0].config, err);
     if (!st)
         st = load(opts, &base, &tasks.task[0], err);
     if (!st) {

@@ -34,16 +34,18 @@ struct exporting {
     struct export_report *report;
 };
 
-/* A method that PEFT or adapter-hub can hold in part or whole. GGUF needs no row: it takes every
- * method whose changes are products (factors of its vtable). */
+/* A method that PEFT or adapter-hub can hold in part or whole, or the reason why not. GGUF needs no
+ * row: it takes every method whose changes are products (factors of its vtable). */
 struct exporter {
     const char *method;
     enum export_form form;
-    const char *lost; /* as in the report */
+    const char *lost; /* as in the report; without `write`: why it is refused */
     enum graft_status (*write)(const struct exporting *x, struct graft_err *err);
 };
 extern const struct exporter exporters[]; /* ends with a row whose method is NULL */
 
+/* train/export_hub.c */
+enum graft_status export_hub(const struct exporting *x, struct graft_err *err);
 /* train/export_gguf.c */
 enum graft_status export_gguf(const struct exporting *x, struct graft_err *err);
 

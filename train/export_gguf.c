@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "io/gguf_write.h"
+#include "peft/change.h"
 #include "train/export.h"
 
 #define USE_MERGE "merge it into a GGUF model instead: graft merge --base B --adapter A -o F.gguf"
@@ -53,11 +54,9 @@ static enum graft_status check_sites(const struct exporting *x, struct graft_err
             return graft_fail_nomem(err, s->slot->name, (size_t)s->slot->out * sizeof *work);
         why = obstacle(x->base, s, work);
         mem_free(work);
-        if (why && !s->ops->merge_rows && !s->ops->merge_bias)
-            return graft_fail(
-                err, GRAFT_EARG,
-                "%s adapters are no change of weights: a GGUF adapter cannot hold them",
-                s->ops->name);
+        if (why && why_no_change(s->ops))
+            return graft_fail(err, GRAFT_EARG, "a GGUF adapter cannot hold a %s adapter: %s",
+                              s->ops->name, why_no_change(s->ops));
         if (why)
             return graft_fail(err, GRAFT_EARG, "%s (%s): %s; " USE_MERGE, s->slot->name,
                               s->ops->name, why);

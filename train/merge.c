@@ -272,9 +272,9 @@ static enum graft_status check_sites(struct merge *m, struct graft_err *err)
 {
     const struct adapter_ops *ops = m->adapter->ops;
 
-    if (!ops->merge_rows && !ops->merge_bias)
-        return graft_fail(err, GRAFT_EARG, "a %s adapter cannot be merged: %s", ops->name,
-                          ops->no_merge ? ops->no_merge : "it is no change of weights");
+    if (why_no_change(ops))
+        return graft_fail(err, GRAFT_EARG, "a %s adapter cannot be %s: %s", ops->name,
+                          m->opts->undo ? "taken out of a model" : "merged", why_no_change(ops));
     for (int i = 0; i < m->adapter->site_count; i++) {
         const struct adapter_site *s = &m->adapter->site[i];
 

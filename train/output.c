@@ -16,6 +16,7 @@
 static const char *const run_files[] = {
     "adapter_config.json",
     "adapter_model.safetensors",
+    "adapter.safetensors", /* adapter-hub's */
     "graft.json",
     "graft_state.safetensors",
     "config.yaml",

@@ -91,7 +91,11 @@ static void measure_values(const struct adapter_site *s, struct verified_slot *v
 {
     double sum = 0;
 
-    for (; s; s = s->next)
+    for (; s; s = s->next) {
+        if (s->ops->size) {
+            s->ops->size(s, &sum, &v->largest);
+            continue;
+        }
         for (int i = 0; i < ADAPTER_MAX_PARAMS; i++) {
             const struct tensor *t = s->param[i];
             int64_t n = 1;
@@ -101,6 +105,7 @@ static void measure_values(const struct adapter_site *s, struct verified_slot *v
             if (t && t->dtype == DT_F32)
                 add_squares(t->data, n, &sum, &v->largest);
         }
+    }
     v->norm = sqrt(sum);
     v->relative = NAN;
 }
@@ -110,13 +115,20 @@ static enum graft_status verify_slot(const struct adapter *a, const struct slot 
                                      struct graft_err *err)
 {
     const struct adapter_site *s = adapter_at(a, slot);
+    const bool weight = changes_weight(a, slot), bias = changes_bias(a, slot);
 
     *v = (struct verified_slot){ .name = arena_strdup(mem, slot->name),
                                  .method = s->ops->name,
                                  .r = s->r,
                                  .scale = (double)s->scale,
-                                 .weight = changes_weight(a, slot),
-                                 .bias = changes_bias(a, slot),
+                                 .weight = weight,
+                                 .bias = bias,
+                                 .changes = weight && bias        ? "weight and bias"
+                                            : weight              ? "weight"
+                                            : bias                ? "bias"
+                                            : s->ops->rows        ? "input"
+                                            : s->ops->keys_values ? "keys and values"
+                                                                  : "activations",
                                  .relative = NAN };
     if (!v->name)
         return graft_fail_nomem(err, slot->name, strlen(slot->name));
@@ -153,6 +165,7 @@ static enum graft_status verify_all(const struct adapter *a, const struct slot_l
         r->values += n;
     }
     r->parameters = a->param_elems;
+    r->adds_input = a->ops->rows || a->ops->keys_values;
     r->method = a->ops->name;
     return GRAFT_OK;
 }

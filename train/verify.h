@@ -10,10 +10,11 @@ struct verified_slot {
     const char *method; /* of the first site there; static */
     int64_t r;          /* 0: no rank */
     double scale;
-    bool weight, bias; /* it changes the weight, the bias */
-    double norm;       /* of the change of the weight; of the values where it changes none */
-    double relative;   /* norm over that of the weight; NAN where there is none */
-    double largest;    /* magnitude */
+    bool weight, bias;   /* it changes the weight, the bias */
+    const char *changes; /* that, or what else, in words; static */
+    double norm;         /* of the change of the weight; of the values where it changes none */
+    double relative;     /* norm over that of the weight; NAN where there is none */
+    double largest;      /* magnitude */
     double bias_norm;
     bool idle; /* it changes nothing here */
 };
@@ -25,6 +26,7 @@ struct verify_report {
     int slots, linears; /* filled slots; linears of the base */
     int idle;           /* slots where nothing changes; all of them: the adapter is untrained */
     int64_t parameters, values; /* trainable; finite ones that were read */
+    bool adds_input;            /* it lends virtual tokens, or keys and values */
     bool other_base;            /* it says that it was trained over another one */
     struct arena mem;
 };

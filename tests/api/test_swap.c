@@ -35,6 +35,7 @@ static const struct {
     { "ptuning", "{method: ptuning, num_virtual_tokens: 3, encoder_hidden_size: 8}" },
     { "prefix", "{method: prefix, num_virtual_tokens: 3}" },
     { "houlsby", "{method: houlsby, reduction_factor: 4}" },
+    { "pfeiffer", "{method: pfeiffer, reduction_factor: 4}" },
     { "parallel", "{method: parallel, reduction_factor: 4}" },
     { "layernorm", "{method: layernorm}" },
 };

@@ -84,6 +84,16 @@ judge 0 'the prompt has [0-9]* tokens, the model.s context is 256' generate --ch
 check "the next question is answered" test "$(grep -c '"stop"' out)" = 1
 want 2 'several adapters' generate --base base --adapter run --adapter b=only --chat -p x
 
+# to and from a prompt method, whose virtual tokens stand before the conversation and take of its context
+want 0 '' train c.yaml -q -o soft -s data.template=short.jinja -s optim.lr=0.1 -s 'adapter={method: prompt, num_virtual_tokens: 100}'
+talk 'hello\n/reset\n/task soft\nhello\n/reset\n/task run\nhello\n' --adapter soft --task run --json
+judge 0 '' generate --chat
+check "there and back" test "$(sed -n 1p out)" = "$(sed -n 3p out)"
+check "another answer between" test "$(sed -n 1p out | grep -o '"ids": [^]]*')" != "$(sed -n 2p out | grep -o '"ids": [^]]*')"
+talk "$(printf '%0100d\\n%0100d\\n' 1 2)" --adapter soft --task soft --json
+judge 0 'longer than the context of 156 tokens; its 2 oldest messages are left out' generate --chat
+check "two answers" test "$(grep -c '"stop"' out)" = 2
+
 # merged: the template and the token that closes an answer
 printf '{%% for m in messages %%}{{ m.content }}<|stop|>{%% endfor %%}' >stop.jinja
 sed -i 's/"id": 256/"id": 256/; s/"added_tokens": \[/"added_tokens": [{"id": 260, "content": "<|stop|>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true},/' run/tokenizer.json

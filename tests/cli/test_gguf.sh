@@ -51,7 +51,7 @@ want 2 'lm_head \(lora\): the head is the embedding.*graft merge' export --adapt
 want 0 '' train c.yaml -q -o biased -s 'adapter={method: lora, r: 2, lora_bias: true, target_modules: [q_proj]}'
 want 2 'changes a bias.*graft merge' export --adapter biased --base base -o x.gguf
 want 2 'PEFT.s own format' export --adapter one --base base --to peft -o x
-want 2 'has no lora adapters' export --adapter one --base base --to adapter-hub -o x
+want 2 'not one of lora adapters' export --adapter one --base base --to adapter-hub -o x
 want 2 'wanted gguf, peft or adapter-hub' export --adapter one --base base --to onnx -o x
 want 2 'wanted f32, f16, bf16 or q8_0' export --adapter one --base base -o x.gguf --dtype q4_0
 want 2 'dtype is for gguf' export --adapter one --base base --to peft -o x --dtype f16

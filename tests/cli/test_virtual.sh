@@ -48,6 +48,51 @@ rm ptuning/graft_state.safetensors
 want 3 'there is no graft_state.safetensors in it' train more.yaml -o new2 -s 'adapter={init_from: ptuning}'
 want 0 '' eval --base base --adapter ptuning --data valid.jsonl --json
 
+# what is no change of weights: refused by every job on such changes, with the reason
+refused() { # refused METHOD REASON
+    want 2 "a $1 adapter cannot be merged: $2" merge --base base --adapter "$1" -o no --audit valid.jsonl
+    want 2 "a $1 adapter cannot be taken out of a model: $2" unmerge --merged base --adapter "$1" -o no
+    want 2 "$1: a $1 adapter cannot be combined: $2" combine "$1" prompt -o no
+    want 2 "$1: a $1 adapter cannot be combined: $2" combine "$1" -o no --base base
+    want 2 "a GGUF adapter cannot hold a $1 adapter: $2" export --adapter "$1" --base base -o no.gguf
+    check "$1: nothing is written" test ! -e no -a ! -e no.gguf
+}
+refused prompt 'its virtual tokens are input'
+refused ptuning 'its virtual tokens are input'
+refused prefix 'its keys and values stand beside'
+refused parallel 'it is a network of its own'
+
+# other programs' folders
+want 2 'prefix: a prefix adapter is in PEFT.s own format already' export --adapter prefix --base base --to peft -o no
+want 2 'PEFT has no bottleneck adapters' export --adapter houlsby --base base --to peft -o no
+want 2 'reads the residual stream' export --adapter parallel --base base --to adapter-hub -o no
+want 2 'only that of bottlenecks' export --adapter prompt --base base --to adapter-hub -o no
+check "nothing is written" test ! -e no
+want 0 '8 tensors' export --adapter pfeiffer --base base --to adapter-hub -o x.hub
+check "its files" only x.hub adapter_config.json adapter.safetensors
+check "named after the folder, in letters a module may have" \
+    grep -q '"model.layers.1.output_adapters.adapters.x_hub.adapter_down.0.weight":{"dtype":"F32","shape":\[6,64\]' x.hub/adapter.safetensors
+hub() { grep -q "$1" x.hub/adapter_config.json || { cat x.hub/adapter_config.json; return 1; }; }
+check "no peft_type" bash -c '! grep -q peft_type x.hub/adapter_config.json'
+check "one place a layer" hub '"mh_adapter": false'
+check "a width that none of its roundings misses" hub '"reduction_factor": 9.84'
+want 2 'x.hub' export --adapter pfeiffer --base base --to adapter-hub -o x.hub
+want 0 '16 tensors' export --adapter houlsby --base base --to adapter-hub -o x.hub --force
+check "both places" hub '"mh_adapter": true'
+check "the factor as it is" hub '"reduction_factor": 8.0'
+
+# verify: values, where no weight changes
+verified() { want 0 '' verify "$1" --base base --json; check "verify $1: $2" grep -q "$2" out; }
+verified prompt '"verdict": "trained".*"filled": 1, .*"unchanged": 0.*"changes": "input", "norm": [0-9]'
+verified prefix_mlp '"verdict": "trained".*"filled": 2, .*"unchanged": 0.*"changes": "keys and values", "norm": [0-9]'
+verified houlsby '"verdict": "trained".*"filled": 4, .*"unchanged": 0.*"changes": "activations", "norm": [0-9]'
+want 0 . train parallel.yaml -o idle -s train.steps=1 -s optim.lr=0
+want 0 '' verify idle --base base
+check "a bottleneck at its start adds nothing" grep -q '^untrained: it changes nothing' out
+want 0 . train prefix.yaml -o idle --force -s train.steps=1 -s optim.lr=0 -s adapter.init_weights=zero
+want 0 '' verify idle --base base
+check "zeros are a prefix's start" grep -q '^untrained: its values are all zero' out
+
 # several at once, over one base, each record with its own; alone or among others
 cat >p.jsonl <<'END'
 {"prompt": "number 5 is ", "task": "prompt"}
@@ -101,6 +146,9 @@ check "placed: goes on from itself" cmp placed/adapter_model.safetensors more/ad
 want 0 '' preview placed.yaml -n 1
 check "preview shows them" grep -q 'n <virtual 1> 1 <virtual 2> is<virtual 3>' out
 want 0 '' generate --base base --adapter placed -p 'n ^ 3 ^ is^' -n 4
+want 2 'PEFT puts virtual tokens in front of a record, not at the places of "."' export --adapter placed --base base --to peft -o no
+want 0 '' train placed.yaml -q -o cached -s data.packing=false
+check "from the cache as without" cmp placed/adapter_model.safetensors cached/adapter_model.safetensors
 want 2 'the placeholder stands in 2 places, the adapter has 3' generate --base base --adapter placed -p 'n ^ 3 is^' -n 4
 printf '{"prompt": "a ^ b", "completion": "c"}\n' >>valid.jsonl
 want 3 'valid.jsonl:7: the placeholder stands in 1 places' eval --base base --adapter placed --data valid.jsonl
