@@ -184,6 +184,7 @@ const struct verb combine_verb = {
     .option_count = sizeof rows / sizeof *rows,
     .size = sizeof(struct options),
     .defaults = &defaults,
+    .writes = true,
     .arg = "A1[:W1]",
     .arg_many = true,
     .more =

@@ -5,34 +5,66 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/file.h"
+
 volatile sig_atomic_t stop_signal;
 
-static void on_signal(int number)
+static void end_at_once(int number)
 {
-    static const char text[] = "\ngraft: stopping after this step; a second signal ends at once\n";
-    const int e = errno;
+    signal(number, SIG_DFL);
+    raise(number);
+}
 
-    if (stop_signal) { /* asked twice: do not wait for the step */
-        signal(number, SIG_DFL);
-        raise(number);
-    }
-    stop_signal = number;
-    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) {
+static void say(const char *text)
+{
+    if (write(STDERR_FILENO, text, strlen(text)) < 0) {
         /* nobody reads it */
     }
+}
+
+static void finish_step(int number)
+{
+    const int e = errno;
+
+    if (stop_signal) /* asked twice: do not wait for the step */
+        end_at_once(number);
+    stop_signal = number;
+    say("\ngraft: stopping after this step; a second signal ends at once\n");
     errno = e;
 }
 
-void signals_catch(void)
+static void take_back(int number)
+{
+    const int e = errno;
+
+    if (stop_signal || !file_writing())
+        end_at_once(number);
+    stop_signal = number;
+    say("\ngraft: stopping; a second signal ends at once\n");
+    errno = e;
+}
+
+static void on_signal(void (*handler)(int))
 {
     struct sigaction a;
 
     memset(&a, 0, sizeof a);
-    a.sa_handler = on_signal;
+    a.sa_handler = handler;
     sigemptyset(&a.sa_mask);
     a.sa_flags = SA_RESTART | SA_NODEFER;
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
+}
+
+void signals_catch(void)
+{
+    on_signal(finish_step);
+}
+
+void signals_take_back(void)
+{
+    file_stop_at(&stop_signal);
+    on_signal(take_back);
 }
 
 bool is_terminal(FILE *f)

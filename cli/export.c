@@ -91,6 +91,7 @@ const struct verb export_verb = {
     .option_count = sizeof rows / sizeof *rows,
     .size = sizeof(struct options),
     .defaults = &defaults,
+    .writes = true,
     .more =
         "gguf is what llama-cli --lora and llama-cpp-python load over the base's GGUF. It holds\n"
         "products of two factors: other changes are refused, and graft merge -o F.gguf takes\n"

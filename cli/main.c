@@ -90,6 +90,8 @@ static int run_verb(const struct verb *v, int argc, char **argv)
     if (!st && what == PARSED_RUN) {
         quiet = options->quiet;
         graft_note_sink(print_note, &quiet);
+        if (v->writes)
+            signals_take_back();
         st = v->run(options, &err);
     }
     if (!st)

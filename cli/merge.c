@@ -153,6 +153,7 @@ const struct verb merge_verb = {
     .option_count = sizeof rows / sizeof *rows,
     .size = sizeof(struct options),
     .defaults = &defaults,
+    .writes = true,
     .more = "--audit runs the records through base and adapter, unmerged, and through what was "
             "written,\n"
             "over the weights that were chosen and, where the base has both, over the others: mean "

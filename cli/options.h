@@ -57,6 +57,7 @@ struct verb {
     const void *defaults; /* such a struct */
     const char *arg;      /* name of the argument that is no option; NULL: there is none */
     bool arg_optional, arg_many;
+    bool writes;      /* one result, whole or not at all: see signals_take_back */
     const char *more; /* lines at the end of the help; NULL */
     enum graft_status (*run)(const void *options, struct graft_err *err);
 };

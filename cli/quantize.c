@@ -54,6 +54,7 @@ const struct verb quantize_verb = {
     .option_count = sizeof rows / sizeof *rows,
     .size = sizeof(struct options),
     .defaults = &defaults,
+    .writes = true,
     .arg = "B",
     .run = run,
 };

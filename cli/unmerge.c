@@ -78,6 +78,7 @@ const struct verb unmerge_verb = {
     .option_count = sizeof rows / sizeof *rows,
     .size = sizeof(struct options),
     .defaults = &defaults,
+    .writes = true,
     .more =
         "Exact up to rounding where the change can be told without the base: what LoRA and RoSA\n"
         "add, what IA3 multiplies by. Other methods are refused, and so is a merged model whose\n"

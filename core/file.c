@@ -148,34 +148,35 @@ const char *path_base(const char *path)
 struct out_file {
     int fd;
     int failed; /* errno of the first failure */
-    char *path, *tmp;
-    struct arena mem;
+    struct strbuf path, tmp;
     uint64_t total;
     size_t used;
     unsigned char buf[1 << 16];
 };
 
+static void out_file_free(struct out_file *f)
+{
+    strbuf_release(&f->path);
+    strbuf_release(&f->tmp);
+    mem_free(f);
+}
+
 enum graft_status out_file_open(const char *path, struct out_file **out, struct graft_err *err)
 {
     struct out_file *f = mem_alloc(sizeof *f);
+    enum graft_status st;
 
     if (!f)
         return graft_fail_nomem(err, path, sizeof *f);
-    f->path = arena_strdup(&f->mem, path);
-    f->tmp = arena_printf(&f->mem, "%s.tmp-%ld", path, (long)getpid());
-    if (!f->path || !f->tmp) {
-        arena_release(&f->mem);
-        mem_free(f);
-        return graft_fail_nomem(err, path, 2 * strlen(path));
+    f->fd = -1;
+    strbuf_puts(&f->path, path);
+    st = f->path.failed ? graft_fail_nomem(err, path, strlen(path))
+                        : file_temporary(path, &f->tmp, &f->fd, err);
+    if (st) {
+        out_file_free(f);
+        return st;
     }
-    f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (f->fd < 0) {
-        const int e = errno;
-
-        arena_release(&f->mem);
-        mem_free(f);
-        return graft_fail(err, GRAFT_EWRITE, "%s: cannot write: %s", path, strerror(e));
-    }
+    file_begin();
     *out = f;
     return GRAFT_OK;
 }
@@ -183,8 +184,13 @@ enum graft_status out_file_open(const char *path, struct out_file **out, struct 
 static void write_all(struct out_file *f, const unsigned char *p, size_t len)
 {
     while (len && !f->failed) {
-        const ssize_t n = write(f->fd, p, len);
+        ssize_t n;
 
+        if (file_stopped()) {
+            f->failed = ECANCELED;
+            return;
+        }
+        n = write(f->fd, p, len < FILE_WRITE_MOST ? len : FILE_WRITE_MOST);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
@@ -246,12 +252,6 @@ static void sync_folder(const char *path)
     strbuf_release(&dir);
 }
 
-static void out_file_free(struct out_file *f)
-{
-    arena_release(&f->mem);
-    mem_free(f);
-}
-
 enum graft_status out_file_commit(struct out_file *f, struct graft_err *err)
 {
     enum graft_status st = GRAFT_OK;
@@ -261,14 +261,15 @@ enum graft_status out_file_commit(struct out_file *f, struct graft_err *err)
         f->failed = errno;
     if (close(f->fd) != 0 && !f->failed)
         f->failed = errno;
-    if (!f->failed && rename(f->tmp, f->path) != 0)
+    if (!f->failed && rename(strbuf_str(&f->tmp), strbuf_str(&f->path)) != 0)
         f->failed = errno;
     if (f->failed) {
-        unlink(f->tmp);
-        st = graft_fail(err, GRAFT_EWRITE, "%s: cannot write: %s", f->path, strerror(f->failed));
+        unlink(strbuf_str(&f->tmp));
+        st = file_fail_write(strbuf_str(&f->path), f->failed, err);
     } else {
-        sync_folder(f->path);
+        sync_folder(strbuf_str(&f->path));
     }
+    file_end();
     out_file_free(f);
     return st;
 }
@@ -278,7 +279,8 @@ void out_file_abort(struct out_file *f)
     if (!f)
         return;
     close(f->fd);
-    unlink(f->tmp);
+    unlink(strbuf_str(&f->tmp));
+    file_end();
     out_file_free(f);
 }
 
@@ -304,7 +306,7 @@ enum graft_status file_publish(const char *tmp, const char *path, struct graft_e
         fail = errno;
     if (fail) {
         unlink(tmp);
-        return graft_fail(err, GRAFT_EWRITE, "%s: cannot write: %s", path, strerror(fail));
+        return file_fail_write(path, fail, err);
     }
     sync_folder(path);
     return GRAFT_OK;

@@ -2,6 +2,7 @@
 #ifndef CORE_FILE_H
 #define CORE_FILE_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -50,6 +51,30 @@ void out_file_abort(struct out_file *f);                                      /*
 /* The three in one. */
 enum graft_status file_write(const char *path, const void *bytes, size_t len,
                              struct graft_err *err);
+
+/* A temporary for the file that is to be `path`: `tmp` gets the name PATH.tmp-PID, *fd a descriptor
+ * to read and write. Its lock says that it is being written; what killed programs left of the same
+ * file is removed. EWRITE, ENOMEM. */
+enum graft_status file_temporary(const char *path, struct strbuf *tmp, int *fd,
+                                 struct graft_err *err);
+/* Remove from `dir` the temporaries of files that are `ours` and that nobody is writing any more.
+ */
+void file_sweep(const char *dir, bool (*ours)(const void *user, const char *name),
+                const void *user);
+/* What a failed write of `path` is: EWRITE with the system's reason; ESTOPPED after file_stop_at.
+ */
+enum graft_status file_fail_write(const char *path, int error, struct graft_err *err);
+
+/* From now on a file being written fails with ESTOPPED once *flag is not 0, so that what is half
+ * done is taken away by who was doing it. For programs that have nothing to save when stopped. */
+enum { FILE_WRITE_MOST = 16 << 20 }; /* bytes between two looks whether to stop */
+void file_stop_at(const volatile sig_atomic_t *flag);
+bool file_stopped(void);
+/* A result is under way, of one file or of several; file_writing may be asked in a signal handler.
+ * Files that are open count by themselves. */
+void file_begin(void);
+void file_end(void);
+bool file_writing(void);
 
 /* For files that a library wrote under the name `tmp`: fsync, rename over `path`, fsync of the
  * folder. On failure (EWRITE) `tmp` is removed. */

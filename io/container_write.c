@@ -1,11 +1,11 @@
 #include "io/container.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "core/file.h"
 #include "io/build.h"
 #include "io/h5.h"
 
@@ -205,8 +205,7 @@ static enum graft_status write_file(struct writer *w, const struct content *c)
     for (int64_t i = 0; !st && i < w->count; i++)
         h5_sink_write(&w->h.sink, w->piece[i].at, w->piece[i].data, w->piece[i].len);
     if (w->h.sink.fail) /* also where libhdf5 stumbled over what it could not write */
-        st = graft_fail(w->h.err, GRAFT_EWRITE, "%s: cannot write: %s", w->h.path,
-                        strerror(w->h.sink.fail));
+        st = file_fail_write(w->h.path, w->h.sink.fail, w->h.err);
     return st;
 }
 
@@ -219,23 +218,18 @@ enum graft_status container_write(const char *path, const struct stored_tensor *
     struct strbuf tmp = STRBUF_INIT;
     enum graft_status st;
 
-    strbuf_printf(&tmp, "%s.tmp-%ld", path, (long)getpid());
-    if (tmp.failed) {
-        strbuf_release(&tmp);
-        return graft_fail_nomem(err, path, strlen(path));
-    }
-    w.h.sink.fd = open(tmp.buf, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (w.h.sink.fd < 0) {
-        st = graft_fail(err, GRAFT_EWRITE, "%s: cannot write: %s", path, strerror(errno));
-    } else {
+    file_begin();
+    st = file_temporary(path, &tmp, &w.h.sink.fd, err);
+    if (!st) {
         st = write_file(&w, &c);
         if (close(w.h.sink.fd) != 0 && !st)
-            st = graft_fail(err, GRAFT_EWRITE, "%s: cannot write: %s", path, strerror(errno));
+            st = file_fail_write(path, errno, err);
         if (!st)
             st = file_publish(tmp.buf, path, err);
         else
             unlink(tmp.buf);
     }
+    file_end();
     mem_free(w.piece);
     strbuf_release(&tmp);
     return st;

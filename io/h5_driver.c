@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/file.h"
 #include "io/h5.h"
 
 static H5FD_t *driver_open(const char *name, unsigned flags, hid_t fapl, haddr_t maxaddr)
@@ -86,8 +87,13 @@ void h5_sink_write(struct h5_sink *s, uint64_t at, const void *bytes, size_t len
     const char *p = bytes;
 
     while (len && !s->fail) {
-        const ssize_t n = pwrite(s->fd, p, len, (off_t)at);
+        ssize_t n;
 
+        if (file_stopped()) {
+            s->fail = ECANCELED;
+            return;
+        }
+        n = pwrite(s->fd, p, len < FILE_WRITE_MOST ? len : FILE_WRITE_MOST, (off_t)at);
         if (n > 0) {
             p += n;
             at += (uint64_t)n;

@@ -387,6 +387,8 @@ static enum graft_status write_all(struct combining *c, struct graft_err *err)
         st = adapter_save(c->result, c->opts->output, err);
     if (st)
         adapter_folder_discard(c->opts->output, made);
+    else
+        result_keep();
     return st;
 }
 

@@ -117,6 +117,8 @@ static enum graft_status export_loaded(struct exporting *x, struct graft_err *er
     st = e->write(x, err);
     if (st)
         adapter_folder_discard(dir, made);
+    else
+        result_keep();
     return st;
 }
 

@@ -345,6 +345,8 @@ static enum graft_status write_all(struct merge *m, struct graft_err *err)
         st = write_config(m, err);
     if (st)
         result_discard(dir, made);
+    else
+        result_keep();
     return st;
 }
 

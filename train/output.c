@@ -78,13 +78,24 @@ static void remove_templates(const char *dir)
     strbuf_release(&path);
 }
 
+static bool is_run_file(const void *user, const char *name)
+{
+    (void)user;
+    for (size_t i = 0; i < COUNT(run_files); i++)
+        if (!strcmp(name, run_files[i]))
+            return true;
+    return false;
+}
+
 static void remove_run(const char *dir)
 {
     remove_templates(dir);
+    file_sweep(dir, is_run_file, NULL);
     for (size_t i = 0; i < COUNT(run_folders); i++) {
         struct strbuf path = STRBUF_INIT;
 
         path_join(&path, dir, run_folders[i]);
+        file_sweep(strbuf_str(&path), is_run_file, NULL);
         for (size_t k = 0; k < COUNT(run_files); k++)
             remove_named(strbuf_str(&path), run_files[k]);
         remove_templates(strbuf_str(&path));
@@ -238,7 +249,7 @@ enum graft_status output_json(const struct output *o, const char *name, const js
 }
 
 /* Files a merged checkpoint consists of. */
-static bool is_result_file(const char *name)
+static bool is_result_file(const void *user, const char *name)
 {
     static const char *const own[] = { "config.json",
                                        "generation_config.json",
@@ -248,6 +259,7 @@ static bool is_result_file(const char *name)
                                        "chat_template.jinja",
                                        "model.safetensors.index.json" };
 
+    (void)user;
     for (size_t i = 0; i < COUNT(own); i++)
         if (!strcmp(name, own[i]))
             return true;
@@ -261,34 +273,51 @@ static void remove_result(const char *dir)
 
     remove_templates(dir);
     while (d && (e = readdir(d)))
-        if (is_result_file(e->d_name))
+        if (is_result_file(NULL, e->d_name))
             remove_named(dir, e->d_name);
     if (d)
         closedir(d);
 }
 
-enum graft_status result_folder(const char *dir, bool force, bool *made, struct graft_err *err)
+static enum graft_status refuse_not_empty(const char *dir, struct graft_err *err)
 {
-    enum graft_status st;
     const struct dirent *e;
-    DIR *d;
+    DIR *d = opendir(dir);
+    enum graft_status st = GRAFT_OK;
 
-    *made = !dir_exists(dir);
-    GRAFT_TRY(dir_make(dir, err));
-    d = opendir(dir);
     if (!d)
         return graft_fail(err, GRAFT_EWRITE, "%s: %s", dir, strerror(errno));
-    st = GRAFT_OK;
-    while (!force && !st && (e = readdir(d)))
+    while (!st && (e = readdir(d)))
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
             st = graft_fail(err, GRAFT_EARG,
                             "output %s is not empty (%s); use another folder with -o DIR, or "
                             "--force to replace what it holds of a checkpoint",
                             dir, e->d_name);
     closedir(d);
+    return st;
+}
+
+enum graft_status result_folder(const char *dir, bool force, bool *made, struct graft_err *err)
+{
+    enum graft_status st;
+
+    file_begin();
+    *made = !dir_exists(dir);
+    st = dir_make(dir, err);
     if (!st)
+        file_sweep(dir, is_result_file, NULL);
+    if (!st && !force)
+        st = refuse_not_empty(dir, err);
+    if (st)
+        file_end();
+    else
         remove_result(dir);
     return st;
+}
+
+void result_keep(void)
+{
+    file_end();
 }
 
 void result_discard(const char *dir, bool made)
@@ -296,15 +325,23 @@ void result_discard(const char *dir, bool made)
     remove_result(dir);
     if (made)
         rmdir(dir);
+    file_end();
 }
 
 enum graft_status adapter_folder(const char *dir, bool force, bool *made, struct graft_err *err)
 {
+    enum graft_status st;
+
+    file_begin();
     *made = !dir_exists(dir);
-    GRAFT_TRY(dir_make(dir, err));
-    GRAFT_TRY(refuse_occupied(dir, force, err));
-    remove_run(dir);
-    return GRAFT_OK;
+    st = dir_make(dir, err);
+    if (!st)
+        st = refuse_occupied(dir, force, err);
+    if (st)
+        file_end();
+    else
+        remove_run(dir);
+    return st;
 }
 
 void adapter_folder_discard(const char *dir, bool made)
@@ -312,6 +349,7 @@ void adapter_folder_discard(const char *dir, bool made)
     remove_run(dir);
     if (made)
         rmdir(dir);
+    file_end();
 }
 
 bool same_place(const char *a, const char *b)

@@ -34,12 +34,15 @@ enum graft_status output_text(const struct output *o, const char *name, const ch
 
 /* A folder for a result that is written once (merge): EARG when it exists and is not empty and
  * `force` is not given; with force the files that this kind of output has are removed. *made: the
- * folder was not there before. */
+ * folder was not there before. One of result_keep and result_discard has to follow. */
 enum graft_status result_folder(const char *dir, bool force, bool *made, struct graft_err *err);
+/* It is whole. */
+void result_keep(void);
 /* It failed half-way: what was written goes, and the folder when it was made for it. */
 void result_discard(const char *dir, bool made);
 
-/* The same for an adapter that is no run (combine, export): what EARG is for says output_open. */
+/* The same for an adapter that is no run (combine, export): what EARG is for says output_open;
+ * result_keep or adapter_folder_discard has to follow. */
 enum graft_status adapter_folder(const char *dir, bool force, bool *made, struct graft_err *err);
 void adapter_folder_discard(const char *dir, bool made);
 

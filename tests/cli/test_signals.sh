@@ -85,6 +85,36 @@ check "a killed run leaves no adapter that is half" test ! -e running/adapter_mo
 want 2 'holds a run already' train c.yaml -o running
 want 0 . train c.yaml -o running --force
 
+# what is written as a whole is whole or not there, whenever the signal comes
+adapter=running-2
+whole() { # whole RC: nothing at all, or all of it (the signal may come behind it)
+    test -z "$(find . -name '*.tmp-*')" || return 1
+    [ -e m/config.json ] && [ -e m/model.safetensors ] && [[ "$1" =~ ^(0|130)$ ]] && return
+    [ "$1" = 130 ] && test ! -e m
+}
+for delay in 0.010 0.015 0.020 0.022 0.024 0.026 0.028 0.03 0.04 0.06; do
+    rm -rf m
+    env --default-signal=INT "$graft" merge --base base --adapter $adapter -o m >out 2>err </dev/null &
+    pid=$!
+    sleep $delay
+    kill -INT "$pid" 2>/dev/null
+    wait "$pid"
+    rc=$?
+    check "a merge stopped after $delay s ($rc)" whole "$rc"
+done
+# what a killed program left is no reason to refuse, and goes; other people's files are
+rm -rf m && mkdir m && : >m/model.safetensors.tmp-12 && : >m/config.json.tmp-7
+want 0 'merged onto' merge --base base --adapter $adapter -o m
+check "left-overs go" test -z "$(find m -name '*.tmp-*')"
+: >q.h5.tmp-12
+want 0 'tensors' quantize base -o q.h5
+check "beside a file too" test ! -e q.h5.tmp-12
+rm -rf m && mkdir m && : >m/notes.tmp-12
+want 2 'is not empty \(notes.tmp-12\)' merge --base base --adapter $adapter -o m
+check "a file of somebody else stays" test -e m/notes.tmp-12
+mkdir -p left/best && : >left/best/adapter_model.safetensors.tmp-12
+want 2 'is no run of graft and holds best' train c.yaml -o left
+
 # generate has nothing to save
 for i in $(seq 20); do printf '{"prompt": "%d"}\n' "$i"; done >prompts.jsonl
 env --default-signal=PIPE "$graft" generate --base base --prompts prompts.jsonl -n 20 --json 2>err | head -1 >out

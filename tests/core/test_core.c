@@ -425,6 +425,60 @@ static void a_file_appears_only_when_it_is_committed(void **state)
     assert_int_equal(entries(), before + 1); /* no temporary is left */
 }
 
+static bool exists_in_dir(const char *name)
+{
+    return file_exists(in_dir(name));
+}
+
+static void what_a_killed_program_left_is_removed(void **state)
+{
+    struct out_file *f = NULL, *other = NULL;
+    char path[256], alive[300];
+
+    (void)state;
+    snprintf(path, sizeof path, "%s", in_dir("s.txt"));
+    assert_int_equal(file_write(in_dir("s.txt.tmp-1"), "dead", 4, NULL), GRAFT_OK);
+    assert_int_equal(file_write(in_dir("s.txt.tmp-1x"), "no number", 9, NULL), GRAFT_OK);
+    assert_int_equal(file_write(in_dir("t.txt.tmp-1"), "another's", 9, NULL), GRAFT_OK);
+    assert_int_equal(out_file_open(path, &f, NULL), GRAFT_OK);
+    assert_false(exists_in_dir("s.txt.tmp-1"));
+    assert_true(exists_in_dir("s.txt.tmp-1x"));
+    assert_true(exists_in_dir("t.txt.tmp-1"));
+    /* one that is being written has a lock */
+    snprintf(alive, sizeof alive, "%s.tmp-%ld", path, (long)getpid());
+    assert_true(file_exists(alive));
+    assert_int_equal(rename(alive, in_dir("s.txt.tmp-2")), 0);
+    assert_int_equal(out_file_open(path, &other, NULL), GRAFT_OK);
+    assert_true(exists_in_dir("s.txt.tmp-2"));
+    out_file_abort(other);
+    out_file_abort(f);
+    assert_int_equal(unlink(in_dir("s.txt.tmp-2")), 0);
+    assert_int_equal(unlink(in_dir("s.txt.tmp-1x")), 0);
+    assert_int_equal(unlink(in_dir("t.txt.tmp-1")), 0);
+}
+
+static void a_file_that_is_stopped_leaves_nothing(void **state)
+{
+    static volatile sig_atomic_t stop;
+    const char *path = in_dir("stopped");
+    const int before = entries();
+    struct graft_err err;
+    struct out_file *f = NULL;
+
+    (void)state;
+    assert_false(file_writing());
+    file_stop_at(&stop);
+    assert_int_equal(out_file_open(path, &f, NULL), GRAFT_OK);
+    assert_true(file_writing());
+    out_file_write(f, "half", 4);
+    stop = 2;
+    assert_int_equal(out_file_commit(f, &err), GRAFT_ESTOPPED);
+    assert_non_null(strstr(err.msg, "stopped while"));
+    assert_false(file_writing());
+    assert_int_equal(entries(), before);
+    file_stop_at(NULL);
+}
+
 static void large_and_small_writes_come_out_in_order(void **state)
 {
     const char *path = in_dir("big");
@@ -598,6 +652,8 @@ int main(void)
         cmocka_unit_test(numbers_depend_on_every_part_of_the_key),
         cmocka_unit_test(numbers_have_the_distribution_they_name),
         cmocka_unit_test(a_file_appears_only_when_it_is_committed),
+        cmocka_unit_test(what_a_killed_program_left_is_removed),
+        cmocka_unit_test(a_file_that_is_stopped_leaves_nothing),
         cmocka_unit_test(large_and_small_writes_come_out_in_order),
         cmocka_unit_test(a_write_that_fails_leaves_the_old_file),
         cmocka_unit_test(files_that_cannot_be_had_are_named),
