@@ -146,13 +146,26 @@ static enum graft_status log_step(struct loop *l, const struct step_info *s, str
     return st;
 }
 
-/* Where the first value that is no number stands: in the base, else in a gradient. */
+/* (optional result) The first trained tensor with a value that is no number. */
+static const char *value_not_finite(const struct run *r)
+{
+    for (int i = 0; i < r->adapter->param_count; i++)
+        for (int64_t k = 0; k < r->param[i].count; k++)
+            if (!isfinite(r->param[i].value[k]))
+                return r->adapter->param[i]->name;
+    return NULL;
+}
+
+/* Where the first value that is no number stands: in the base, the adapter, else in a gradient. */
 static void blame(const struct run *r, struct strbuf *out)
 {
     const int bad = grad_not_finite(r->param, r->adapter->param_count);
+    const char *value = value_not_finite(r);
 
     if (base_not_finite(&r->base, out))
         strbuf_puts(out, " in the base");
+    else if (value)
+        strbuf_printf(out, "first in %s of the adapter", value);
     else if (bad >= 0)
         strbuf_printf(out, "first in the gradient of %s", r->adapter->param[bad]->name);
     else
@@ -172,33 +185,44 @@ static void keep_values(struct loop *l, bool back)
     }
 }
 
-/* What the last update made of the values gave this loss, so the good ones are those before it. */
-static enum graft_status not_finite(struct loop *l, const struct step_info *s,
-                                    struct graft_err *err)
+/* What the last update made of the values gave a loss that is no number, so the good ones are those
+ * before it. `what` tells the loss; ERUN. */
+static enum graft_status not_finite(struct loop *l, const char *what, struct graft_err *err)
 {
+    const struct run_result *s = &l->result;
     struct strbuf where = STRBUF_INIT;
+    char best[64] = "";
     enum graft_status st = GRAFT_OK;
 
-    log_step(l, s, NULL);
     blame(l->r, &where);
+    if (s->best_step && l->r->config->train.keep_best)
+        snprintf(best, sizeof best, ", the best one, of step %lld, in best",
+                 (long long)s->best_step);
     if (l->good_step > 0) {
         keep_values(l, true);
         st = save_in(l, "last_good", err);
     }
     if (!st && l->good_step > 0)
         st = graft_fail(err, GRAFT_ERUN,
-                        "step %lld: loss %g, gradient norm %g (%s); the adapter of step %lld, the "
-                        "last good one, is in %s/last_good; a lower optim.lr or "
-                        "optim.max_grad_norm may help",
-                        (long long)s->step, s->loss, s->grad_norm, strbuf_str(&where),
-                        (long long)l->good_step, l->out.dir);
+                        "%s (%s); the adapter of step %lld, the last good one, is in "
+                        "%s/last_good%s; a lower optim.lr or optim.max_grad_norm may help",
+                        what, strbuf_str(&where), (long long)l->good_step, l->out.dir, best);
     else if (!st)
-        st = graft_fail(err, GRAFT_ERUN,
-                        "step %lld: loss %g, gradient norm %g (%s); no step before it left a good "
-                        "adapter",
-                        (long long)s->step, s->loss, s->grad_norm, strbuf_str(&where));
+        st = graft_fail(err, GRAFT_ERUN, "%s (%s); no step before it left a good adapter", what,
+                        strbuf_str(&where));
     strbuf_release(&where);
     return st;
+}
+
+static enum graft_status step_not_finite(struct loop *l, const struct step_info *s,
+                                         struct graft_err *err)
+{
+    char what[96];
+
+    log_step(l, s, NULL);
+    snprintf(what, sizeof what, "step %lld: loss %g, gradient norm %g", (long long)s->step, s->loss,
+             s->grad_norm);
+    return not_finite(l, what, err);
 }
 
 static enum graft_status one_step(struct loop *l, int64_t i, struct graft_err *err)
@@ -211,7 +235,7 @@ static enum graft_status one_step(struct loop *l, int64_t i, struct graft_err *e
     s.grad_norm = grad_clip(r->param, r->adapter->param_count, r->config->optim.max_grad_norm);
     s.seconds = now() - start;
     if (!isfinite(s.loss) || !isfinite(s.grad_norm))
-        return not_finite(l, &s, err);
+        return step_not_finite(l, &s, err);
     keep_values(l, false);
     l->good_step = i;
     optim_step(r->optim, s.lr);
@@ -224,22 +248,49 @@ static enum graft_status one_step(struct loop *l, int64_t i, struct graft_err *e
     return log_step(l, &s, err);
 }
 
+static enum graft_status log_eval(struct loop *l, double loss, int64_t tokens,
+                                  struct graft_err *err)
+{
+    json_t *o = json_pack("{s:I, s:o, s:I}", "step", (json_int_t)l->result.steps, "valid_loss",
+                          json_number(loss), "valid_tokens", (json_int_t)tokens);
+    const enum graft_status st =
+        o ? output_metric(&l->out, o, err) : graft_fail_nomem(err, "metrics.jsonl", 512);
+
+    json_decref(o);
+    return st;
+}
+
+/* `why` names the record. */
+static enum graft_status eval_not_finite(struct loop *l, const struct graft_err *why,
+                                         struct graft_err *err)
+{
+    char what[sizeof why->msg];
+
+    log_eval(l, NAN, l->r->data.valid.stats.targets, NULL);
+    snprintf(what, sizeof what, "validation after step %lld: %.400s", (long long)l->result.steps,
+             why->msg);
+    return not_finite(l, what, err);
+}
+
 static enum graft_status evaluate(struct loop *l, struct graft_err *err)
 {
     struct run *r = l->r;
     struct eval_result v;
-    json_t *o;
+    struct graft_err why;
     double loss;
     bool best;
     enum graft_status st;
 
-    st = eval_records(&r->net, r->evaluator, &r->data.valid, NULL, NULL, &v, err);
+    st = eval_records(&r->net, r->evaluator, &r->data.valid, NULL, NULL, &v, &why);
     if (st == GRAFT_ESTOPPED) { /* the adapter is worth more than its loss: on to saving it */
         graft_note("stopped in the evaluation after step %lld, which has no validation loss",
                    (long long)l->result.steps);
         return GRAFT_OK;
     }
-    GRAFT_TRY(st);
+    if (st == GRAFT_ERUN)
+        return eval_not_finite(l, &why, err);
+    if (st)
+        return graft_fail(err, st, "%s", why.msg);
     loss = v.nll / (double)v.tokens;
     best = l->result.best_step == 0 || loss < l->result.best_loss;
     l->result.valid_loss = loss;
@@ -249,10 +300,7 @@ static enum graft_status evaluate(struct loop *l, struct graft_err *err)
         if (r->config->train.keep_best)
             GRAFT_TRY(save_in(l, "best", err));
     }
-    o = json_pack("{s:I, s:o, s:I}", "step", (json_int_t)l->result.steps, "valid_loss",
-                  json_number(loss), "valid_tokens", (json_int_t)v.tokens);
-    st = o ? output_metric(&l->out, o, err) : graft_fail_nomem(err, "metrics.jsonl", 512);
-    json_decref(o);
+    st = log_eval(l, loss, v.tokens, err);
     if (!st && r->hooks && r->hooks->eval)
         r->hooks->eval(r->hooks->user, l->result.steps, loss, v.tokens, best);
     return st;

@@ -97,6 +97,12 @@ check "no adapter under the final name" test ! -e nan/adapter_model.safetensors
 check "the result says failed" grep -q '"status": "failed"' nan/result.json
 check "what is no number is null" grep -q '"loss": null\|"grad_norm": null' nan/metrics.jsonl
 want 0 '' eval --base base --adapter nan/last_good --data valid.jsonl --json
+want 1 'validation after step 2: .*valid.jsonl:[0-9]+: the loss of this record is .*the adapter of step 1, the last good one, is in .*nanv/last_good, the best one, of step 1, in best' \
+    train c.yaml -s optim.lr=1e30 -s optim.max_grad_norm=0 -s train.eval_every=1 -o nanv
+check "the last good adapter is there, too" test -e nanv/last_good/adapter_model.safetensors
+check "no adapter under the final name" test ! -e nanv/adapter_model.safetensors
+check "a validation loss that is no number is null" grep -q '"step": 2, "valid_loss": null' nanv/metrics.jsonl
+want 0 '' eval --base base --adapter nanv/last_good --data valid.jsonl --json
 "$make_base" hot put=model.layers.1.mlp.up_proj.weight:nan
 want 3 'hot: model.layers.1.mlp.up_proj.weight: element 0 .*nan' train c.yaml -s base=hot -o new
 want 1 'step 1: loss -?nan.*model.layers.1.mlp.up_proj.weight\[[0-9]*\] is -?nan in the base' train c.yaml -s base=hot -s quant=none -o new2
