@@ -96,7 +96,8 @@ static enum graft_status run_pass(struct net *n, struct evaluator *e, const stru
                 sum += (double)e->nll[t];
         if (!isfinite(sum))
             return graft_fail(err, GRAFT_ERUN, "%s:%lld: the loss of this record is %g",
-                              dataset_file(d, r), (long long)r->line, sum);
+                              dataset_file(d, r), (long long)r->line,
+                              fabs(sum)); /* a NaN has no sign */
         if (per_record)
             per_record[e->which[s]] = sum;
         out->nll += sum;

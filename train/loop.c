@@ -169,7 +169,7 @@ static void blame(const struct run *r, struct strbuf *out)
     else if (bad >= 0)
         strbuf_printf(out, "first in the gradient of %s", r->adapter->param[bad]->name);
     else
-        strbuf_puts(out, "no gradient has one");
+        strbuf_puts(out, "base, adapter and gradients hold numbers only");
 }
 
 /* Copy the trained values aside, or back. */
@@ -220,8 +220,8 @@ static enum graft_status step_not_finite(struct loop *l, const struct step_info 
     char what[96];
 
     log_step(l, s, NULL);
-    snprintf(what, sizeof what, "step %lld: loss %g, gradient norm %g", (long long)s->step, s->loss,
-             s->grad_norm);
+    snprintf(what, sizeof what, "step %lld: loss %g, gradient norm %g", (long long)s->step,
+             fabs(s->loss), fabs(s->grad_norm)); /* of a NaN the sign says nothing */
     return not_finite(l, what, err);
 }
 
