@@ -76,6 +76,7 @@ struct graph_opts {
 struct plan_report {
     size_t slab;    /* bytes of the one allocation: activations, gradients, saved values */
     size_t scratch; /* bytes of the kernels' working memory */
+    size_t tables;  /* bytes of the graph itself: nodes and their plan */
     size_t slab_no_recompute, slab_full_recompute; /* the two ends of the choice */
     int blocks, recomputed;
     int nodes, backward_nodes; /* after pruning */

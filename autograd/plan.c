@@ -126,6 +126,7 @@ enum graft_status graph_plan(struct graph *g, struct tensor *const *output, int 
     GRAFT_TRY(count_nodes(g, &r, err));
     GRAFT_TRY(choose(g, budget, &r, err));
     g->planned = true;
+    r.tables = g->mem.used + g->plan_mem.used;
     if (report)
         *report = r;
     return GRAFT_OK;

@@ -99,13 +99,15 @@ static void put_memory(const struct memory_plan *m, const char *lead, struct str
 {
     char total[32], weights[32], adapter[32], optimizer[32], activations[32], scratch[32], data[32];
     char program[32];
+    const bool loading = m->total == m->loading; /* more than its parts, which are the run */
 
     strbuf_printf(
         out,
-        "%smemory    %s: weights %s, adapter %s, optimiser %s, activations %s, scratch "
+        "%smemory    %s%s: weights %s, adapter %s, optimiser %s, activations %s, scratch "
         "%s, data %s, program %s\n",
-        lead, format_bytes(total, (double)m->total), format_bytes(weights, (double)m->weights),
-        format_bytes(adapter, (double)m->adapter), format_bytes(optimizer, (double)m->optimizer),
+        lead, format_bytes(total, (double)m->total), loading ? " for loading, then less" : "",
+        format_bytes(weights, (double)m->weights), format_bytes(adapter, (double)m->adapter),
+        format_bytes(optimizer, (double)m->optimizer),
         format_bytes(activations, (double)m->activations),
         format_bytes(scratch, (double)m->scratch), format_bytes(data, (double)m->data),
         format_bytes(program, (double)m->program));
@@ -171,12 +173,12 @@ static json_t *sources_json(const struct run_info *info)
 
 static json_t *memory_json(const struct memory_plan *m)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i}", "weights",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i}", "weights",
                      (json_int_t)m->weights, "adapter", (json_int_t)m->adapter, "optimizer",
                      (json_int_t)m->optimizer, "activations", (json_int_t)m->activations, "scratch",
                      (json_int_t)m->scratch, "data", (json_int_t)m->data, "program",
-                     (json_int_t)m->program, "total", (json_int_t)m->total, "blocks", m->blocks,
-                     "recomputed", m->recomputed);
+                     (json_int_t)m->program, "loading", (json_int_t)m->loading, "total",
+                     (json_int_t)m->total, "blocks", m->blocks, "recomputed", m->recomputed);
 }
 
 json_t *progress_plan_json(const struct run_info *info)

@@ -52,22 +52,46 @@ void file_forget(const void *data, size_t size)
         madvise((void *)first, end - first, MADV_DONTNEED);
 }
 
+static enum graft_status read_all(int fd, const char *path, size_t size, struct strbuf *out,
+                                  struct graft_err *err)
+{
+    char *at = strbuf_more(out, size);
+
+    if (!at)
+        return graft_fail_nomem(err, path, size);
+    while (size > 0) {
+        const ssize_t n = read(fd, at, size);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return graft_fail(err, GRAFT_EIO, "%s: %s", path,
+                              n < 0 ? strerror(errno) : "became shorter while it was read");
+        at += n;
+        size -= (size_t)n;
+    }
+    return GRAFT_OK;
+}
+
+/* Not by a mapping: the file's pages would count on top of the copy. */
 enum graft_status file_read(const char *path, size_t limit, struct strbuf *out,
                             struct graft_err *err)
 {
-    struct mapped_file m = { NULL, 0 };
+    struct stat st;
+    enum graft_status s = GRAFT_OK;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
-    GRAFT_TRY(file_map(path, &m, err));
-    if (m.size > limit) {
-        const size_t size = m.size;
-
-        file_unmap(&m);
-        return graft_fail(err, GRAFT_EFORMAT, "%s: %zu bytes, at most %zu are allowed here", path,
-                          size, limit);
-    }
-    strbuf_add(out, m.data, m.size);
-    file_unmap(&m);
-    return out->failed ? graft_fail_nomem(err, path, limit) : GRAFT_OK;
+    if (fd < 0)
+        return graft_fail(err, GRAFT_EIO, "%s: %s", path, strerror(errno));
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+        s = graft_fail(err, GRAFT_EIO, "%s: not a regular file", path);
+    else if ((uint64_t)st.st_size > limit)
+        s = graft_fail(err, GRAFT_EFORMAT, "%s: %lld bytes, at most %zu are allowed here", path,
+                       (long long)st.st_size, limit);
+    else
+        s = read_all(fd, path, (size_t)st.st_size, out, err);
+    close(fd);
+    return s;
 }
 
 bool file_exists(const char *path)

@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,8 +78,27 @@ struct arena_chunk {
     size_t size, used; /* bytes of data behind the header */
 };
 
-enum { HEADER = 64, CHUNK = 1 << 16 };
+/* What is LARGE gets a chunk of its size behind the one that is being filled, which goes on being
+ * filled: tensors of a few hundred megabytes in all leave no part of every chunk empty. */
+enum { HEADER = 64, CHUNK = 1 << 16, LARGE = CHUNK / 8 };
 _Static_assert(sizeof(struct arena_chunk) <= HEADER, "the chunk header outgrew its place");
+
+static struct arena_chunk *add_chunk(struct arena *a, size_t size, bool behind)
+{
+    struct arena_chunk *c = mem_alloc(HEADER + size);
+
+    if (!c)
+        return NULL;
+    c->size = size;
+    if (behind) {
+        c->prev = a->last->prev;
+        a->last->prev = c;
+    } else {
+        c->prev = a->last;
+        a->last = c;
+    }
+    return c;
+}
 
 void *arena_alloc(struct arena *a, size_t bytes)
 {
@@ -90,14 +110,9 @@ void *arena_alloc(struct arena *a, size_t bytes)
         return NULL;
     whole = (bytes + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN;
     if (!c || c->size - c->used < whole) {
-        const size_t size = whole > CHUNK ? whole : CHUNK;
-
-        c = mem_alloc(HEADER + size);
+        c = add_chunk(a, whole > LARGE ? whole : CHUNK, c && whole > LARGE);
         if (!c)
             return NULL;
-        c->size = size;
-        c->prev = a->last;
-        a->last = c;
     }
     p = (char *)c + HEADER + c->used;
     c->used += whole;

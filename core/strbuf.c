@@ -54,6 +54,27 @@ void strbuf_add(struct strbuf *s, const void *bytes, size_t len)
     s->buf[s->len] = '\0';
 }
 
+char *strbuf_more(struct strbuf *s, size_t len)
+{
+    const size_t cap = s->len + len + 1;
+    char *p;
+
+    if (s->failed)
+        return NULL;
+    if (cap > s->cap) {
+        p = len > SIZE_MAX / 4 - s->len ? NULL : mem_resize(s->buf, s->len, cap);
+        if (!p) {
+            s->failed = true;
+            return NULL;
+        }
+        s->buf = p;
+        s->cap = cap;
+    }
+    s->len += len;
+    s->buf[s->len] = '\0';
+    return s->buf + s->len - len;
+}
+
 void strbuf_puts(struct strbuf *s, const char *text)
 {
     strbuf_add(s, text, strlen(text));

@@ -22,6 +22,9 @@ void strbuf_release(struct strbuf *s); /* frees; usable again as empty */
 void strbuf_clear(struct strbuf *s);   /* empty, memory kept */
 void strbuf_add(struct strbuf *s, const void *bytes, size_t len);
 void strbuf_puts(struct strbuf *s, const char *text);
+/* `len` more bytes, of any value, to be filled by the caller: where they begin, or NULL (and
+ * `failed`) without memory. Takes just what is needed. */
+char *strbuf_more(struct strbuf *s, size_t len);
 void strbuf_putc(struct strbuf *s, char c);
 void strbuf_printf(struct strbuf *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* One code point as UTF-8. */

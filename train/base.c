@@ -3,6 +3,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "core/file.h"
 
 static struct weight_choice resolve(const struct checkpoint *ck, const struct quant_config *q,
                                     bool quantise_floats)
@@ -14,6 +17,21 @@ static struct weight_choice resolve(const struct checkpoint *ck, const struct qu
     else if (q->mode == QUANT_TYPE || (quantise_floats && checkpoint_is_float(ck)))
         c.mode = WEIGHTS_CODES;
     return c;
+}
+
+/* A GGUF file's keys hold the tokenizer, which is made: megabytes that nobody asks for again. */
+static void forget_keys(const struct store *s)
+{
+    const char *begin = s->map_count == 1 ? s->map[0].data : NULL, *end = NULL;
+
+    for (int64_t i = 0; i < s->count; i++) {
+        const char *data = s->tensor[i].mat.data;
+
+        if (data && (!end || data < end))
+            end = data;
+    }
+    if (begin && end)
+        file_forget(begin, (size_t)(end - begin));
 }
 
 enum graft_status base_open(const char *path, const struct quant_config *quant,
@@ -30,6 +48,8 @@ enum graft_status base_open(const char *path, const struct quant_config *quant,
         st = text_open(path, &out->text, err);
     if (st)
         base_release(out);
+    else
+        forget_keys(&out->ck.gguf.store);
     return st;
 }
 
@@ -90,14 +110,16 @@ bool base_not_finite(const struct base *b, struct strbuf *out)
     return at >= 0;
 }
 
-/* The scratch does not depend on the budget, and is known after planning only. */
+/* Scratch and tables do not depend on the budget, and are known after planning only. */
 static enum graft_status plan_within(struct net *n, size_t budget, struct graft_err *err)
 {
+    size_t fixed;
+
     GRAFT_TRY(graph_plan(n->g, &n->out, 1, 0, &n->plan, err));
-    if (!budget || n->plan.slab + n->plan.scratch <= budget)
+    fixed = n->plan.scratch + n->plan.tables;
+    if (!budget || n->plan.slab + fixed <= budget)
         return GRAFT_OK;
-    budget = budget > n->plan.scratch ? budget - n->plan.scratch : 1;
-    return graph_plan(n->g, &n->out, 1, budget, &n->plan, err);
+    return graph_plan(n->g, &n->out, 1, budget > fixed ? budget - fixed : 1, &n->plan, err);
 }
 
 enum graft_status net_make(const struct model *m, struct adapter *a, const struct net_opts *opts,
@@ -173,14 +195,48 @@ size_t peak_memory(void)
     return proc_kib("/proc/self/status", "VmHWM:");
 }
 
+size_t resident_memory(void)
+{
+    return proc_kib("/proc/self/status", "VmRSS:");
+}
+
 size_t anonymous_memory(void)
 {
     return proc_kib("/proc/self/status", "RssAnon:");
 }
 
-size_t mapped_memory(void)
+/* Is this line of smaps the head of a mapping of the program or of a library? */
+static bool is_code(const char *line, const char *self)
 {
-    return proc_kib("/proc/self/status", "RssFile:");
+    const char *path = strchr(line, '/'), *name;
+
+    if (!path)
+        return false;
+    name = path_base(path);
+    return strstr(name, ".so") || !strncmp(path, self, strlen(self));
+}
+
+size_t code_memory(void)
+{
+    char self[4096], line[4608];
+    unsigned long long kib, sum = 0;
+    bool code = false;
+    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    FILE *f = n > 0 ? fopen("/proc/self/smaps", "re") : NULL;
+
+    if (!f)
+        return 0;
+    self[n] = '\0';
+    while (fgets(line, sizeof line, f)) {
+        if ((line[0] >= '0' && line[0] <= '9') || (line[0] >= 'a' && line[0] <= 'f'))
+            code = is_code(line, self);
+        else if (code && sscanf(line, "Rss: %llu", &kib) == 1)
+            sum += kib;
+        else if (code && sscanf(line, "Anonymous: %llu", &kib) == 1)
+            sum -= kib; /* pages written to are no longer the file's */
+    }
+    fclose(f);
+    return (size_t)sum * 1024;
 }
 
 /* A number from a file of the cgroup, 0 when there is none ("max": no limit). */

@@ -56,10 +56,11 @@ enum graft_status net_make_head(const struct model *m, struct adapter *a, float 
 
 /* Peak resident memory of this process so far, bytes (VmHWM). */
 size_t peak_memory(void);
-/* What this process holds now, bytes: what it allocated, and what of mapped files (its own code
- * among them) is in memory. */
+/* What this process holds now, bytes: in all, what it allocated, and what of the program's and its
+ * libraries' files is in memory. */
+size_t resident_memory(void);
 size_t anonymous_memory(void);
-size_t mapped_memory(void);
+size_t code_memory(void);
 /* Memory that can be had now without swapping (MemAvailable, and the cgroup's limit), bytes. */
 size_t available_memory(void);
 

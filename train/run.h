@@ -12,7 +12,9 @@
 /* What memory the run needs, before any of it is used. Bytes. */
 struct memory_plan {
     size_t weights, adapter, optimizer, activations, scratch, data;
-    size_t program; /* tokenizer, tables, the program itself */
+    size_t program; /* tokenizer, tables, the program itself, what saving takes */
+    size_t
+        loading; /* peak before the run takes anything: more than all that, where a run is tiny */
     size_t
         budget; /* for all of it: train.memory, or what is held already and most of what is free */
     size_t total;

@@ -123,6 +123,23 @@ static void arenas_hand_out_separate_aligned_zeroed_pieces(void **state)
     arena_release(&a);
 }
 
+static void large_pieces_do_not_end_the_chunk_of_small_ones(void **state)
+{
+    struct arena a = ARENA_INIT;
+    const char *last = NULL, *p;
+
+    (void)state;
+    assert_non_null(arena_alloc(&a, 40000)); /* most of a chunk */
+    for (int i = 0; i < 100; i++) {
+        p = arena_alloc(&a, 64);
+        assert_non_null(p);
+        assert_true(!last || p == last + 64);
+        last = p;
+        assert_non_null(arena_alloc(&a, 70000 - 20 * i));
+    }
+    arena_release(&a);
+}
+
 static void an_arena_without_memory_says_so_and_stays_sound(void **state)
 {
     struct arena a = ARENA_INIT;
@@ -640,6 +657,7 @@ int main(void)
         cmocka_unit_test(resizing_keeps_contents_and_zeroes_the_rest),
         cmocka_unit_test(the_kth_allocation_fails_and_only_that),
         cmocka_unit_test(arenas_hand_out_separate_aligned_zeroed_pieces),
+        cmocka_unit_test(large_pieces_do_not_end_the_chunk_of_small_ones),
         cmocka_unit_test(an_arena_without_memory_says_so_and_stays_sound),
         cmocka_unit_test(messages_carry_their_prefix_and_are_cut_at_the_limit),
         cmocka_unit_test(strings_grow_hold_nuls_and_stay_terminated),
