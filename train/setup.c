@@ -111,6 +111,17 @@ static struct optim_opts optim_of(const struct run_config *c)
                                 c->optim.beta2, c->optim.eps, c->optim.weight_decay };
 }
 
+/* What a config asks of a base that lacks it is wrong usage; an adapter made for another base is a
+ * bad file, as it is for every verb. */
+static enum graft_status of_adapter(enum graft_status st, const struct adapter_config *c,
+                                    struct graft_err *err)
+{
+    if (!st || !c->init_from)
+        return st;
+    return graft_fail_in(err, st == GRAFT_EARG ? GRAFT_EFORMAT : st,
+                         "adapter.init_from %s/adapter_config.json", c->init_from);
+}
+
 /* A rank by mistake is refused before it takes the machine's memory. */
 static enum graft_status check_memory(const struct run *r, const struct adapter_config *c,
                                       struct graft_err *err)
@@ -125,7 +136,7 @@ static enum graft_status check_memory(const struct run *r, const struct adapter_
                           "train.memory: %.1f MiB are not enough: loading base and data took %.1f "
                           "MiB for a while",
                           (double)m->budget / MIB, (double)m->loading / MIB);
-    GRAFT_TRY(adapter_count(c, &r->base.model->slots, &all.count, err));
+    GRAFT_TRY(of_adapter(adapter_count(c, &r->base.model->slots, &all.count, err), c, err));
     adapter = (size_t)all.count * ADAPTER_BYTES + optim_state_bytes(&o, &all, 1);
     if (held + adapter < m->budget)
         return GRAFT_OK;
@@ -190,17 +201,11 @@ static enum graft_status make_adapter(struct run *r, bool dry, struct graft_err 
 {
     struct adapter_config c = r->config->adapter;
 
-    enum graft_status st;
-
     c.base_model_name_or_path = name_of_base(r);
     if (c.prompt.init == PROMPT_TEXT && !c.prompt.tokenizer) /* PEFT wants one named */
         c.prompt.tokenizer = c.base_model_name_or_path;
-    st = check_memory(r, &c, err);
-    if (!st)
-        st = adapter_new(&c, &r->base.model->slots, true, &r->adapter, err);
-    if (st && c.init_from)
-        return graft_fail_in(err, st, "adapter.init_from %s", c.init_from);
-    GRAFT_TRY(st);
+    GRAFT_TRY(check_memory(r, &c, err));
+    GRAFT_TRY(of_adapter(adapter_new(&c, &r->base.model->slots, true, &r->adapter, err), &c, err));
     if (c.init_from)
         return load_start(r, &c, err);
     if (dry)

@@ -140,7 +140,7 @@ take; sed -i 's/"down_proj"/"fc9"/' a/adapter_config.json
 misfit '[23]' 'down_proj|fc9'
 take; sed -i 's/"[a-z]*_proj"/"fc9"/' a/adapter_config.json
 want 3 'a/adapter_config.json: adapter.target_modules matches no module' eval --base base --adapter a --data valid.jsonl
-want 2 'adapter.init_from .*/a: .*matches no module' train c.yaml -s 'adapter={init_from: a}' -o misfit
+want 3 'adapter.init_from .*/a/adapter_config.json: .*matches no module' train c.yaml -s 'adapter={init_from: a}' -o misfit
 take; head -c 5000 run/adapter_model.safetensors >a/adapter_model.safetensors
 misfit 3 'a/adapter_model.safetensors: '
 take; rm a/adapter_model.safetensors; misfit 3 'adapter_model.safetensors'
