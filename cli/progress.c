@@ -239,6 +239,38 @@ static void draw(struct progress *p, struct strbuf *line)
     p->drawn = true;
 }
 
+/* The adapter moves once a step, however many records the step is the mean of. */
+static void note_few_steps(const struct run_info *info)
+{
+    const struct train_config *t = &info->config->train;
+    const bool passes = t->gradient_accumulation > 1, batch = t->batch_size > 1;
+    struct strbuf less = STRBUF_INIT;
+
+    if (passes)
+        strbuf_printf(&less, "a smaller train.gradient_accumulation (%" PRId64 " now)",
+                      t->gradient_accumulation);
+    if (batch)
+        strbuf_printf(&less, "%s train.batch_size (%" PRId64 " now)", passes ? " or" : "a smaller",
+                      t->batch_size);
+    if (!t->steps)
+        graft_note("only %" PRId64 " steps: %s%smore epochs make more of them%s", info->steps,
+                   strbuf_str(&less),
+                   passes && batch   ? ", or "
+                   : passes || batch ? " or "
+                                     : "",
+                   passes ? "" : "; train.gradient_accumulation is 1 already");
+    else if (passes || batch)
+        graft_note("only %" PRId64 " steps, as train.steps says: more of them take no longer with "
+                   "%s%s",
+                   info->steps, strbuf_str(&less),
+                   passes ? "" : "; train.gradient_accumulation is 1 already");
+    else
+        graft_note("only %" PRId64 " steps, as train.steps says; train.gradient_accumulation is 1 "
+                   "already",
+                   info->steps);
+    strbuf_release(&less);
+}
+
 static void on_start(void *user, const struct run_info *info)
 {
     struct progress *p = user;
@@ -252,9 +284,7 @@ static void on_start(void *user, const struct run_info *info)
     }
     strbuf_clear(&text);
     if (info->steps < FEW_STEPS)
-        graft_note("only %" PRId64 " steps: a smaller train.gradient_accumulation (%" PRId64
-                   " now) or train.batch_size, or more epochs, make more of them",
-                   info->steps, info->config->train.gradient_accumulation);
+        note_few_steps(info);
     p->steps = info->steps;
     if (p->live && !p->quiet) { /* the first step of a large model takes its time */
         strbuf_printf(&text, "step 0/%" PRId64, info->steps);

@@ -44,4 +44,12 @@ check "log_every thins the lines" test "$(grep -c '^step [0-9]*/6  loss' err)" =
 want 0 . train c.yaml --force --verbose
 check "--verbose has the gradient's norm" grep -q 'grad norm' err
 want 0 '' train c.yaml --force --quiet
+# few steps: advice that can be followed
+rm -rf few
+want 0 'note: only 6 steps, as train.steps says: .* smaller train.gradient_accumulation \(2 now\) or train.batch_size \(2 now\)$' \
+    train c.yaml -o few
+want 0 'note: only 20 steps: a smaller train.batch_size \(2 now\) or more epochs make more of them; train.gradient_accumulation is 1 already$' \
+    train c.yaml -o few --force -s train.steps=null -s train.epochs=1 -s train.gradient_accumulation=1
+want 0 'note: only 6 steps, as train.steps says; train.gradient_accumulation is 1 already$' \
+    train c.yaml -o few --force -s train.batch_size=1 -s train.gradient_accumulation=1
 finish
