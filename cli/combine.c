@@ -19,12 +19,7 @@ static const struct options defaults = { .how = "linear", .sign = "total", .seed
 
 #define AT(field) .offset = offsetof(struct options, field)
 static const struct option_def rows[] = {
-    { .letter = 'o',
-      .name = "out",
-      .type = OPTION_STR,
-      AT(output),
-      .value = "DIR",
-      .help = "folder of the new adapter, a LoRA one" },
+    ROW_OUT("DIR", "folder of the new adapter, a LoRA one"),
     { .name = "how",
       .type = OPTION_STR,
       AT(how),
@@ -61,11 +56,8 @@ static const struct option_def rows[] = {
       AT(base),
       .value = "B",
       .help = "their base; needed where a change depends on it (all methods but LoRA)" },
-    { .name = "force",
-      .type = OPTION_FLAG,
-      AT(force),
-      .help = "replace an adapter that the folder holds" },
-    { .name = "json", .type = OPTION_FLAG, AT(json), .help = "report as one JSON object" },
+    ROW_FORCE("replace an adapter that the folder holds"),
+    ROW_JSON,
 };
 #undef AT
 
@@ -169,8 +161,6 @@ static enum graft_status run(const void *options, struct graft_err *err)
     };
     struct combine_report r;
 
-    if (!o->output)
-        return graft_fail(err, GRAFT_EARG, "combine: -o is missing\nsee graft combine --help");
     GRAFT_TRY(parse(o, &c.how, err));
     GRAFT_TRY(combine(o, &c, &r, err));
     return print_report(o, &r, err);

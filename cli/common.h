@@ -17,6 +17,33 @@ void signals_catch(void);
  * taken away. For verbs whose output is of use as a whole only; others keep the system's way. */
 void signals_take_back(void);
 
+/* Rows of verbs that write a result, for members of those names in their struct options. */
+#define ROW_OUT(what, text)                                                                        \
+    {                                                                                              \
+        .letter = 'o', .name = "out", .type = OPTION_STR,                                          \
+        .offset = offsetof(struct options, output), .value = what, .help = text, .needed = true    \
+    }
+#define ROW_ADAPTER                                                                                \
+    {                                                                                              \
+        .name = "adapter", .type = OPTION_STR, .offset = offsetof(struct options, adapter),        \
+        .value = "DIR", .help = "the adapter", .needed = true                                      \
+    }
+#define ROW_DTYPE(text)                                                                            \
+    {                                                                                              \
+        .name = "dtype", .type = OPTION_STR, .offset = offsetof(struct options, dtype),            \
+        .value = "T", .help = text                                                                 \
+    }
+#define ROW_FORCE(text)                                                                            \
+    {                                                                                              \
+        .name = "force", .type = OPTION_FLAG, .offset = offsetof(struct options, force),           \
+        .help = text                                                                               \
+    }
+#define ROW_JSON                                                                                   \
+    {                                                                                              \
+        .name = "json", .type = OPTION_FLAG, .offset = offsetof(struct options, json),             \
+        .help = "report as one JSON object"                                                        \
+    }
+
 /* Whether `f` is a terminal, and one that colour may be sent to (NO_COLOR is obeyed). */
 bool is_terminal(FILE *f);
 bool has_colour(FILE *f);

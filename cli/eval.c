@@ -21,7 +21,8 @@ static const struct option_def rows[] = {
       .type = OPTION_STR,
       AT(base),
       .value = "B",
-      .help = "Hugging Face folder, .gguf or .h5" },
+      .help = "Hugging Face folder, .gguf or .h5",
+      .needed = true },
     { .name = "adapter",
       .type = OPTION_LIST,
       AT(adapter),
@@ -36,7 +37,8 @@ static const struct option_def rows[] = {
       .type = OPTION_STR,
       AT(data),
       .value = "F.jsonl",
-      .help = "records to measure" },
+      .help = "records to measure",
+      .needed = true },
     { .name = "format",
       .type = OPTION_STR,
       AT(format),
@@ -125,9 +127,6 @@ static enum graft_status run(const void *options, struct graft_err *err)
     enum compute_type compute;
     enum graft_status st;
 
-    if (!o->base || !o->data)
-        return graft_fail(err, GRAFT_EARG, "eval: --%s is missing\nsee graft eval --help",
-                          o->base ? "data" : "base");
     GRAFT_TRY(record_format_parse(o->format, &e.format, err));
     GRAFT_TRY(quant_config_parse(o->quant, &e.quant, err));
     GRAFT_TRY(compute_parse(o->compute, &compute, err));

@@ -13,30 +13,22 @@ static const struct options defaults = { .to = "gguf" };
 
 #define AT(field) .offset = offsetof(struct options, field)
 static const struct option_def rows[] = {
-    { .name = "adapter", .type = OPTION_STR, AT(adapter), .value = "DIR", .help = "the adapter" },
+    ROW_ADAPTER,
     { .name = "base",
       .type = OPTION_STR,
       AT(base),
       .value = "B",
-      .help = "its base, for names and shapes: a folder, .gguf or .h5" },
+      .help = "its base, for names and shapes: a folder, .gguf or .h5",
+      .needed = true },
     { .name = "to",
       .type = OPTION_STR,
       AT(to),
       .value = "FORMAT",
       .help = "gguf (llama.cpp), peft or adapter-hub [gguf]" },
-    { .letter = 'o',
-      .name = "out",
-      .type = OPTION_STR,
-      AT(output),
-      .value = "PATH",
-      .help = "the file (gguf) or folder" },
-    { .name = "dtype",
-      .type = OPTION_STR,
-      AT(dtype),
-      .value = "T",
-      .help = "of a gguf: f32, f16, bf16 or q8_0 [f32]" },
-    { .name = "force", .type = OPTION_FLAG, AT(force), .help = "replace what is there" },
-    { .name = "json", .type = OPTION_FLAG, AT(json), .help = "report as one JSON object" },
+    ROW_OUT("PATH", "the file (gguf) or folder"),
+    ROW_DTYPE("of a gguf: f32, f16, bf16 or q8_0 [f32]"),
+    ROW_FORCE("replace what is there"),
+    ROW_JSON,
 };
 #undef AT
 
@@ -73,11 +65,6 @@ static enum graft_status run(const void *options, struct graft_err *err)
     };
     struct export_report r;
 
-    if (!o->base || !o->adapter || !o->output)
-        return graft_fail(err, GRAFT_EARG, "export: %s is missing\nsee graft export --help",
-                          !o->adapter ? "--adapter"
-                          : !o->base  ? "--base"
-                                      : "-o");
     GRAFT_TRY(export_parse("--to", o->to, "--dtype", o->dtype, &x, err));
     GRAFT_TRY(export_run(&x, &r, err));
     return print_report(o, &x, &r, err);

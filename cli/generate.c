@@ -27,7 +27,8 @@ static const struct option_def rows[] = {
       .type = OPTION_STR,
       AT(base),
       .value = "B",
-      .help = "Hugging Face folder, .gguf or .h5" },
+      .help = "Hugging Face folder, .gguf or .h5",
+      .needed = true },
     { .name = "adapter",
       .type = OPTION_LIST,
       AT(adapter),
@@ -409,8 +410,6 @@ static enum graft_status check(const struct options *o, struct graft_err *err)
 {
     static const char see[] = "\nsee graft generate --help";
 
-    if (!o->base)
-        return graft_fail(err, GRAFT_EARG, "generate: --base is missing%s", see);
     if (o->chat && o->prompts)
         return graft_fail(err, GRAFT_EARG,
                           "generate: give --chat or --prompts, not both; a line of --prompts may "

@@ -20,26 +20,18 @@ static const struct option_def rows[] = {
       .type = OPTION_STR,
       AT(base),
       .value = "B",
-      .help = "Hugging Face folder, .gguf or .h5" },
-    { .name = "adapter", .type = OPTION_STR, AT(adapter), .value = "DIR", .help = "the adapter" },
-    { .letter = 'o',
-      .name = "out",
-      .type = OPTION_STR,
-      AT(output),
-      .value = "DIR",
-      .help = "folder of the merged checkpoint, or a .gguf file over a GGUF base" },
+      .help = "Hugging Face folder, .gguf or .h5",
+      .needed = true },
+    ROW_ADAPTER,
+    ROW_OUT("DIR", "folder of the merged checkpoint, or a .gguf file over a GGUF base"),
     { .name = "onto",
       .type = OPTION_STR,
       AT(onto),
       .value = "WEIGHTS",
       .help = "original or quantized; without: what the adapter was trained on" },
-    { .name = "dtype",
-      .type = OPTION_STR,
-      AT(dtype),
-      .value = "T",
-      .help =
-          "f32, bf16 or f16; without: the checkpoint's. Of a GGUF's changed tensors, q8_0 too;\n"
-          "                           without: f16" },
+    ROW_DTYPE(
+        "f32, bf16 or f16; without: the checkpoint's. Of a GGUF's changed tensors, q8_0 too;\n"
+        "                           without: f16"),
     { .name = "audit",
       .type = OPTION_STR,
       AT(audit),
@@ -50,11 +42,8 @@ static const struct option_def rows[] = {
       AT(format),
       .value = "FMT",
       .help = "of the records [auto]" },
-    { .name = "force",
-      .type = OPTION_FLAG,
-      AT(force),
-      .help = "replace a checkpoint that the folder holds, or the file" },
-    { .name = "json", .type = OPTION_FLAG, AT(json), .help = "report as one JSON object" },
+    ROW_FORCE("replace a checkpoint that the folder holds, or the file"),
+    ROW_JSON,
 };
 #undef AT
 
@@ -134,11 +123,6 @@ static enum graft_status run(const void *options, struct graft_err *err)
                             .audit = o->audit };
     struct merge_report r;
 
-    if (!o->base || !o->adapter || !o->output)
-        return graft_fail(err, GRAFT_EARG, "merge: %s is missing\nsee graft merge --help",
-                          !o->base      ? "--base"
-                          : !o->adapter ? "--adapter"
-                                        : "-o");
     GRAFT_TRY(parse(o, &m, err));
     GRAFT_TRY(merge_run(&m, &r, err));
     return print_report(o, &r, err);

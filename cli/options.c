@@ -239,6 +239,24 @@ static bool asks_help(int argc, char **argv)
     return false;
 }
 
+static enum graft_status check_needed(const struct reading *r)
+{
+    const struct option_def *o;
+
+    for (size_t i = 0; (o = option_at(r->verb, i)); i++) {
+        const void *field = r->target + o->offset;
+
+        if (!o->needed)
+            continue;
+        if (o->type == OPTION_LIST ? ((const struct text_list *)field)->count > 0
+                                   : *(const char *const *)field != NULL)
+            continue;
+        return o->letter ? wrong(r, "-%c is missing", o->letter)
+                         : wrong(r, "--%s is missing", o->name);
+    }
+    return GRAFT_OK;
+}
+
 enum graft_status options_parse(const struct verb *v, int argc, char **argv, void *target,
                                 struct arena *mem, enum parsed *what, struct strbuf *out,
                                 struct graft_err *err)
@@ -261,7 +279,7 @@ enum graft_status options_parse(const struct verb *v, int argc, char **argv, voi
         return wrong(&r, "unexpected argument \"%s\"", c->args.text[most]);
     if (v->arg && !v->arg_optional && !c->args.count)
         return wrong(&r, "%s is missing", v->arg);
-    return GRAFT_OK;
+    return check_needed(&r);
 }
 
 static void put_option_help(const struct option_def *o, struct strbuf *out)

@@ -37,6 +37,7 @@ struct option_def {
     double min, max;   /* OPTION_INT, OPTION_FLOAT */
     const char *help;
     void (*print)(struct strbuf *out);
+    bool needed; /* OPTION_STR, OPTION_LIST: the verb does not run without */
 };
 
 /* What every verb takes. */
@@ -70,7 +71,8 @@ extern const char *const later_verbs[]; /* NULL-terminated */
 enum parsed { PARSED_RUN, PARSED_PRINTED };
 
 /* Read argv after the verb into `target` (verb->size bytes). EARG "unknown option ...". When help
- * or a print option was asked for, its text is in `out` and *what says so. */
+ * or a print option was asked for, its text is in `out` and *what says so. EARG "VERB: --base is
+ * missing" for the first needed option that was not given. */
 enum graft_status options_parse(const struct verb *v, int argc, char **argv, void *target,
                                 struct arena *mem, enum parsed *what, struct strbuf *out,
                                 struct graft_err *err);

@@ -13,18 +13,13 @@ static const struct options defaults = { .quant = "auto" };
 
 #define AT(field) .offset = offsetof(struct options, field)
 static const struct option_def rows[] = {
-    { .letter = 'o',
-      .name = "out",
-      .type = OPTION_STR,
-      AT(output),
-      .value = "F.h5",
-      .help = "the container" },
+    ROW_OUT("F.h5", "the container"),
     { .name = "quant",
       .type = OPTION_STR,
       AT(quant),
       .value = "Q",
       .help = "auto, nf4, fp4, none or a map; auto: nf4 of a float base" },
-    { .name = "force", .type = OPTION_FLAG, AT(force), .help = "replace the file" },
+    ROW_FORCE("replace the file"),
 };
 #undef AT
 
@@ -35,8 +30,6 @@ static enum graft_status run(const void *options, struct graft_err *err)
     struct quantize_report r;
     char size[32];
 
-    if (!o->output)
-        return graft_fail(err, GRAFT_EARG, "quantize: -o is missing\nsee graft quantize --help");
     GRAFT_TRY(quant_config_parse(o->quant, &quant, err));
     GRAFT_TRY(quantize_run(o->common.args.text[0], &quant, o->output, o->force, &r, err));
     if (!o->common.quiet)

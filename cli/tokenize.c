@@ -20,7 +20,8 @@ static const struct option_def rows[] = {
       .type = OPTION_STR,
       AT(base),
       .value = "B",
-      .help = "Hugging Face folder, .gguf, .h5 or tokenizer.json" },
+      .help = "Hugging Face folder, .gguf, .h5 or tokenizer.json",
+      .needed = true },
     { .name = "data",
       .type = OPTION_STR,
       AT(data),
@@ -122,9 +123,6 @@ static enum graft_status run(const void *options, struct graft_err *err)
     struct job job = { o, NULL, o->data && strcmp(o->data, "-") ? o->data : "standard input" };
     enum graft_status st;
 
-    if (!o->base)
-        return graft_fail(err, GRAFT_EARG,
-                          "tokenize: --base is missing\nsee graft tokenize --help");
     GRAFT_TRY(text_open(o->base, &t, err));
     job.tokenizer = t.tokenizer;
     st = t.tokenizer ? lines_read(o->data, one_line, &job, err)

@@ -17,24 +17,13 @@ static const struct option_def rows[] = {
       .type = OPTION_STR,
       AT(merged),
       .value = "M",
-      .help = "what graft merge wrote: a folder or a .gguf" },
-    { .name = "adapter", .type = OPTION_STR, AT(adapter), .value = "DIR", .help = "the adapter" },
-    { .letter = 'o',
-      .name = "out",
-      .type = OPTION_STR,
-      AT(output),
-      .value = "DIR",
-      .help = "folder of the base, or a .gguf file where M is one" },
-    { .name = "dtype",
-      .type = OPTION_STR,
-      AT(dtype),
-      .value = "T",
-      .help = "f32, bf16 or f16; without: the checkpoint's" },
-    { .name = "force",
-      .type = OPTION_FLAG,
-      AT(force),
-      .help = "replace a checkpoint that the folder holds, or the file" },
-    { .name = "json", .type = OPTION_FLAG, AT(json), .help = "report as one JSON object" },
+      .help = "what graft merge wrote: a folder or a .gguf",
+      .needed = true },
+    ROW_ADAPTER,
+    ROW_OUT("DIR", "folder of the base, or a .gguf file where M is one"),
+    ROW_DTYPE("f32, bf16 or f16; without: the checkpoint's"),
+    ROW_FORCE("replace a checkpoint that the folder holds, or the file"),
+    ROW_JSON,
 };
 #undef AT
 
@@ -49,11 +38,6 @@ static enum graft_status run(const void *options, struct graft_err *err)
                             .force = o->force };
     struct merge_report r;
 
-    if (!o->merged || !o->adapter || !o->output)
-        return graft_fail(err, GRAFT_EARG, "unmerge: %s is missing\nsee graft unmerge --help",
-                          !o->merged    ? "--merged"
-                          : !o->adapter ? "--adapter"
-                                        : "-o");
     m.gguf = merge_is_gguf(o->output);
     if (o->dtype)
         GRAFT_TRY(merge_dtype_parse("--dtype", o->dtype, m.gguf, &m.dtype, err));

@@ -20,7 +20,8 @@ static const struct option_def rows[] = {
       .type = OPTION_STR,
       AT(base),
       .value = "B",
-      .help = "Hugging Face folder, .gguf or .h5" },
+      .help = "Hugging Face folder, .gguf or .h5",
+      .needed = true },
     { .name = "json", .type = OPTION_FLAG, AT(json), .help = "report as one JSON object" },
 };
 #undef AT
@@ -74,8 +75,6 @@ static enum graft_status run(const void *options, struct graft_err *err)
     struct verify_report r;
     enum graft_status st = GRAFT_OK;
 
-    if (!o->base)
-        return graft_fail(err, GRAFT_EARG, "verify: --base is missing\nsee graft verify --help");
     GRAFT_TRY(verify_run(o->common.args.text[0], o->base, &r, err));
     if (o->json) {
         st = print_json(report_json(o, &r), err);

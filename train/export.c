@@ -93,14 +93,7 @@ static enum graft_status check_output(const struct export_opts *o, struct graft_
     if (same_place(o->output, o->base) || same_place(o->output, o->adapter))
         return graft_fail(err, GRAFT_EARG, "output %s is what is read; use another name with -o",
                           o->output);
-    if (o->form == EXPORT_GGUF && dir_exists(o->output))
-        return graft_fail(err, GRAFT_EARG, "output %s is a folder, wanted the name of a file",
-                          o->output);
-    if (o->form == EXPORT_GGUF && file_exists(o->output) && !o->force)
-        return graft_fail(err, GRAFT_EARG,
-                          "%s exists; use another name with -o, or --force to replace it",
-                          o->output);
-    return GRAFT_OK;
+    return o->form == EXPORT_GGUF ? result_file(o->output, o->force, err) : GRAFT_OK;
 }
 
 static enum graft_status export_loaded(struct exporting *x, struct graft_err *err)

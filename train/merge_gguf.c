@@ -4,6 +4,7 @@
 
 #include "io/gguf_write.h"
 #include "train/merge_impl.h"
+#include "train/output.h"
 
 struct writing {
     struct merge *m;
@@ -16,13 +17,7 @@ struct writing {
 
 enum graft_status merge_check_gguf(const struct merge_opts *o, struct graft_err *err)
 {
-    if (dir_exists(o->output))
-        return graft_fail(err, GRAFT_EARG, "output %s is a folder, wanted the name of a file",
-                          o->output);
-    if (file_exists(o->output) && !o->force)
-        return graft_fail(err, GRAFT_EARG,
-                          "%s exists; use another name with -o, or --force to replace it",
-                          o->output);
+    GRAFT_TRY(result_file(o->output, o->force, err));
     if (!gguf_is(o->base) && file_exists(o->base))
         return graft_fail(
             err, GRAFT_EARG,

@@ -248,6 +248,17 @@ enum graft_status output_json(const struct output *o, const char *name, const js
     return st;
 }
 
+enum graft_status result_file(const char *path, bool force, struct graft_err *err)
+{
+    if (dir_exists(path))
+        return graft_fail(err, GRAFT_EARG, "output %s is a folder, wanted the name of a file",
+                          path);
+    if (file_exists(path) && !force)
+        return graft_fail(err, GRAFT_EARG,
+                          "%s exists; use another name with -o, or --force to replace it", path);
+    return GRAFT_OK;
+}
+
 /* Files a merged checkpoint consists of. */
 static bool is_result_file(const void *user, const char *name)
 {

@@ -32,6 +32,8 @@ enum graft_status output_json(const struct output *o, const char *name, const js
 enum graft_status output_text(const struct output *o, const char *name, const char *text,
                               size_t len, struct graft_err *err);
 
+/* A file as a result: EARG when it is a folder, or exists and `force` is not given. */
+enum graft_status result_file(const char *path, bool force, struct graft_err *err);
 /* A folder for a result that is written once (merge): EARG when it exists and is not empty and
  * `force` is not given; with force the files that this kind of output has are removed. *made: the
  * folder was not there before. One of result_keep and result_discard has to follow. */

@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 
 #include "train/merge.h"
+#include "train/output.h"
 #include "train/place.h"
 
 enum { MAX_FILES = 64 };
@@ -111,9 +112,7 @@ enum graft_status quantize_run(const char *base, const struct quant_config *quan
     struct base b = { 0 };
     enum graft_status st;
 
-    if (file_exists(output) && !force)
-        return graft_fail(err, GRAFT_EARG,
-                          "%s exists; use another name with -o, or --force to replace it", output);
+    GRAFT_TRY(result_file(output, force, err));
     st = base_open(base, quant, true, &b, err);
     if (!st)
         st = base_write(&b, NULL, NULL, output, out, err);
