@@ -143,6 +143,8 @@ static enum graft_status put_option(const struct reading *r, const struct option
         *(bool *)field = true;
         return GRAFT_OK;
     case OPTION_STR:
+        if (o->letter == 'o' && !*text)
+            return wrong(r, "-o: an empty name");
         *(const char **)field = text;
         return GRAFT_OK;
     case OPTION_INT:

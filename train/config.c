@@ -45,6 +45,13 @@ static enum graft_status keep_path(const struct loading *l, const char *path, co
     return *out ? GRAFT_OK : no_memory(l);
 }
 
+/* The same of a key that has no use for an empty text, which would be the folder one stands in. */
+static enum graft_status keep_named(const struct loading *l, const json_t *root, const char *key,
+                                    const char *path, const char **out)
+{
+    return path && !*path ? bad_form(l, key, json_object_get(root, key)) : keep_path(l, path, out);
+}
+
 bool config_splits(const struct data_config *d)
 {
     return d->valid_share > 0 || d->valid_number > 0;
@@ -350,8 +357,8 @@ static enum graft_status read_all(const struct loading *l, const json_t *root, b
     struct run_config *c = l->c;
 
     GRAFT_TRY(schema_fill(&config_keys, root, l->src, &raw, &c->mem, l->err));
-    GRAFT_TRY(keep_path(l, raw.base, &c->base));
-    GRAFT_TRY(keep_path(l, raw.output, &c->output));
+    GRAFT_TRY(keep_named(l, root, "base", raw.base, &c->base));
+    GRAFT_TRY(keep_named(l, root, "output", raw.output, &c->output));
     c->base_name = raw.base_name;
     c->compute = raw.compute;
     c->threads = raw.threads;

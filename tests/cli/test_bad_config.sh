@@ -58,6 +58,9 @@ slip 'optim.betas' 'optim.betas=[0.9, 1]'
 slip 'optim.warmup' optim.warmup=2.5
 slip 'optim.min_lr' optim.min_lr=1
 slip 'train.memory' train.memory=lots
+slip 'base: found "", want the path' 'base=""'
+want 2 'output: found "", want the path of a folder' train c.yaml -s 'output=""'
+want 2 'train: -o: an empty name' train c.yaml -o ''
 slip 'train.memory: .*not enough' train.memory=1KiB
 slip 'adapter.r' adapter.r=0
 slip 'adapter.lora_dropout' adapter.lora_dropout=1.5
