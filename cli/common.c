@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/file.h"
@@ -22,12 +23,30 @@ static void say(const char *text)
     }
 }
 
+/* Asked twice: do not wait. timeout(1) sends one request as two signals, to the process and to its
+ * group, so a second one counts from a moment later on. */
+static bool asked_again(void)
+{
+    enum { ONE_REQUEST = 300 }; /* milliseconds */
+    static struct timespec first;
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!stop_signal)
+        first = now;
+    return (now.tv_sec - first.tv_sec) * 1000 + (now.tv_nsec - first.tv_nsec) / 1000000 >
+           ONE_REQUEST;
+}
+
 static void finish_step(int number)
 {
     const int e = errno;
+    const bool again = stop_signal;
 
-    if (stop_signal) /* asked twice: do not wait for the step */
+    if (asked_again())
         end_at_once(number);
+    if (again)
+        return;
     stop_signal = number;
     say("\ngraft: stopping after this step; a second signal ends at once\n");
     errno = e;
@@ -36,9 +55,12 @@ static void finish_step(int number)
 static void take_back(int number)
 {
     const int e = errno;
+    const bool again = stop_signal;
 
-    if (stop_signal || !file_writing())
+    if (asked_again() || (!again && !file_writing()))
         end_at_once(number);
+    if (again)
+        return;
     stop_signal = number;
     say("\ngraft: stopping; a second signal ends at once\n");
     errno = e;

@@ -71,13 +71,26 @@ ends 0 'note: stopped in the evaluation after step 2'
 check "and saves the adapter" test -e running/adapter_model.safetensors
 check "without a validation loss" test -z "$(grep valid_loss running/metrics.jsonl)"
 
+# timeout sends one request as two signals
+rm -rf running
+timeout 1 "$graft" train c.yaml -s train.steps=1000000 -o running >out 2>err </dev/null
+check "timeout is one request" grep -q 'stopped after step' err
+check "and the adapter is saved" test -e running/adapter_model.safetensors
+
 # twice: at once, and what is there stays usable
 rm -rf running
-start -o running
-kill -STOP "$pid"; kill -TERM "$pid"; kill -TERM "$pid"; kill -CONT "$pid"
+env --default-signal=INT "$graft" train c.yaml -s data.train=many.jsonl -s train.gradient_accumulation=6000 -o running >out 2>err </dev/null &
+pid=$!
+for _ in $(seq 400); do
+    [ -e running/metrics.jsonl ] && break
+    sleep 0.02
+done
+sleep 0.5 # it is in the step
+kill -INT "$pid"; sleep 0.5; kill -TERM "$pid"
 wait "$pid"
 rc=$?
-check "a second signal ends the program ($rc)" test "$rc" = 143
+check "a second signal ends the program in its first step ($rc)" test "$rc" = 143 -a ! -s running/metrics.jsonl
+check "and saves nothing" test ! -e running/result.json
 rm -rf running
 start -o running
 kill -KILL "$pid"; wait "$pid" 2>/dev/null
