@@ -346,14 +346,16 @@ static void put_shell(const char *path, struct strbuf *out)
     strbuf_putc(out, '\'');
 }
 
-/* How to train the steps that are missing. */
-static void put_go_on(const struct progress *p, const char *file, const struct run_config *c,
+/* How to train the steps that are missing, by the run's own config: what -s set is in it. */
+static void put_go_on(const struct progress *p, const struct run_config *c,
                       const struct run_result *r, struct strbuf *out)
 {
     struct strbuf word = STRBUF_INIT;
 
     strbuf_puts(out, "go on:  graft train ");
-    put_shell(file, out);
+    path_join(&word, c->output, "config.yaml");
+    put_shell(strbuf_str(&word), out);
+    strbuf_clear(&word);
     strbuf_printf(&word, "adapter.init_from=%s", c->output);
     strbuf_puts(out, " -s ");
     put_shell(strbuf_str(&word), out);
@@ -361,7 +363,7 @@ static void put_go_on(const struct progress *p, const char *file, const struct r
     strbuf_clear(&word);
     strbuf_printf(&word, "%s-2", c->output);
     put_shell(strbuf_str(&word), out);
-    strbuf_puts(out, "   (optimiser and schedule start anew)\n");
+    strbuf_puts(out, "   # optimiser and schedule start anew\n");
     strbuf_release(&word);
 }
 
@@ -380,7 +382,7 @@ static void put_adapter(const char *dir, struct strbuf *out)
     strbuf_release(&word);
 }
 
-void progress_summary(const struct progress *p, const char *file, const struct run_config *c,
+void progress_summary(const struct progress *p, const struct run_config *c,
                       const struct run_result *r, struct strbuf *out)
 {
     char time[32], adapter[32], peak[32], planned[32];
@@ -408,5 +410,5 @@ void progress_summary(const struct progress *p, const char *file, const struct r
     put_adapter(c->output, out);
     strbuf_puts(out, " -p TEXT\n");
     if (r->steps < p->steps)
-        put_go_on(p, file, c, r, out);
+        put_go_on(p, c, r, out);
 }

@@ -25,8 +25,8 @@ void progress_plan(const struct run_info *info, const char *lead, struct strbuf 
 /* The same for programs; the caller owns it. */
 json_t *progress_plan_json(const struct run_info *info);
 /* The end of a run: what was reached, what was written, the command that tries it and, where steps
- * are missing, the one that goes on. `file`: the config's. */
-void progress_summary(const struct progress *p, const char *file, const struct run_config *config,
+ * are missing, the one that goes on. */
+void progress_summary(const struct progress *p, const struct run_config *config,
                       const struct run_result *r, struct strbuf *out);
 
 #endif

@@ -94,7 +94,7 @@ static enum graft_status train(const struct options *o, const struct run_config 
     st = train_run(c, o->force, &hooks, &result, err);
     progress_wipe(&p);
     if (!o->common.quiet && (!st || st == GRAFT_ESTOPPED)) {
-        progress_summary(&p, o->common.args.text[0], c, &result, &text);
+        progress_summary(&p, c, &result, &text);
         fputs(strbuf_str(&text), stderr);
     }
     strbuf_release(&text);
