@@ -448,6 +448,16 @@ static enum graft_status write_config(struct loop *l, struct graft_err *err)
     return st;
 }
 
+/* Of the adapter, and once more of the best one. */
+static size_t file_bytes(const struct run *r)
+{
+    const struct run_config *c = r->config;
+    const size_t value = c->adapter.save_bf16 ? 2 : 4;
+
+    return (size_t)r->adapter->param_elems * value *
+           (r->data.has_valid && c->train.keep_best ? 2 : 1);
+}
+
 /* A run must not write over what it reads. */
 static enum graft_status check_output(const struct run_config *config, struct graft_err *err)
 {
@@ -501,6 +511,8 @@ enum graft_status train_run(const struct run_config *config, bool force,
     l.good = mem_array((size_t)r.adapter->param_elems, sizeof *l.good);
     st = l.good ? output_begin(&l.out, err)
                 : graft_fail_nomem(err, "adapter", (size_t)r.adapter->param_elems * 4);
+    if (!st)
+        output_note_room(&l.out, file_bytes(&r));
     if (!st)
         st = write_config(&l, err);
     if (r.evaluator && hooks)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "core/file.h"
@@ -181,6 +182,20 @@ enum graft_status output_begin(struct output *o, struct graft_err *err)
         st = graft_fail(err, GRAFT_EWRITE, "%s: %s", strbuf_str(&path), strerror(errno));
     strbuf_release(&path);
     return st;
+}
+
+void output_note_room(const struct output *o, size_t bytes)
+{
+    enum { MIB = 1 << 20 };
+    struct statvfs fs;
+    double room;
+
+    if (statvfs(o->dir, &fs) != 0 || fs.f_blocks == 0) /* some network file systems do not say */
+        return;
+    room = (double)fs.f_bavail * (double)fs.f_frsize;
+    if (room < (double)bytes)
+        graft_note("%.1f MiB are free for %s, the run will write %.1f MiB", room / MIB, o->dir,
+                   (double)bytes / MIB);
 }
 
 void output_close(struct output *o)

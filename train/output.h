@@ -21,6 +21,8 @@ enum graft_status output_open(const char *dir, bool force, struct output *out,
                               struct graft_err *err);
 /* The run begins: remove exactly the files of an old one, open metrics.jsonl. */
 enum graft_status output_begin(struct output *o, struct graft_err *err);
+/* A note where the folder's file system has less than `bytes` free: better told before the run. */
+void output_note_room(const struct output *o, size_t bytes);
 void output_close(struct output *o);
 /* The same for a run that never began: nothing of it stays, nor a folder that was made for it. */
 void output_discard(struct output *o);
