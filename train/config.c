@@ -252,7 +252,8 @@ static enum graft_status read_train(const struct loading *l, const struct raw_tr
     t->keep_last = 2;
     if (raw->epochs && raw->steps)
         return schema_fail(l->src, "train.steps", l->err,
-                           "steps and epochs both say how long the run is, leave one out");
+                           "steps and epochs both say how long the run is, leave one out: "
+                           "-s train.steps=null or -s train.epochs=null");
     if (raw->epochs && !(json_is_number(raw->epochs) && json_number_value(raw->epochs) > 0 &&
                          json_number_value(raw->epochs) <= 1e9))
         return bad_form(l, "train.epochs", raw->epochs);

@@ -212,7 +212,8 @@ static void values_out_of_range_are_refused(void **state)
             "c.yaml:4: train.batch_size: found 0, want a whole number from 1 to 1048576");
     refuses(LEAST "train: {epochs: 0}\n", "c.yaml:4: train.epochs: found 0, want a number above 0");
     refuses(LEAST "train: {epochs: 1, steps: 3}\n",
-            "c.yaml:4: train.steps: steps and epochs both say how long the run is, leave one out");
+            "c.yaml:4: train.steps: steps and epochs both say how long the run is, leave one out: "
+            "-s train.steps=null or -s train.epochs=null");
     refuses(LEAST "train: {eval_every: 3}\n",
             "c.yaml:4: train.eval_every: needs data.valid beside it");
     refuses(LEAST "train: {memory: lots}\n",
