@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -334,4 +335,52 @@ enum graft_status file_publish(const char *tmp, const char *path, struct graft_e
     }
     sync_folder(path);
     return GRAFT_OK;
+}
+
+/* A file that only its descriptor holds; -1 with errno set. */
+static int open_nameless(const char *dir)
+{
+    struct strbuf path = STRBUF_INIT;
+    int fd;
+
+    path_join(&path, dir, ".graft-scratch-XXXXXX");
+    if (path.failed) {
+        errno = ENOMEM;
+        return -1;
+    }
+    fd = mkstemp(path.buf);
+    if (fd >= 0)
+        unlink(path.buf);
+    strbuf_release(&path);
+    return fd;
+}
+
+enum graft_status scratch_open(const char *dir, size_t size, struct scratch_file *out,
+                               struct graft_err *err)
+{
+    const int fd = open_nameless(dir);
+    void *p = MAP_FAILED;
+    int code;
+
+    if (fd < 0)
+        return graft_fail(err, GRAFT_EWRITE, "%s: cannot make a temporary file in it: %s", dir,
+                          strerror(errno));
+    code = posix_fallocate(fd, 0, (off_t)size);
+    if (!code) {
+        p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        code = p == MAP_FAILED ? errno : 0;
+    }
+    close(fd);
+    if (code)
+        return graft_fail(err, GRAFT_EWRITE, "%s: cannot take %.1f MiB for a temporary file: %s",
+                          dir, (double)size / 1048576, strerror(code));
+    *out = (struct scratch_file){ p, size };
+    return GRAFT_OK;
+}
+
+void scratch_close(struct scratch_file *f)
+{
+    if (f->data)
+        munmap(f->data, f->size);
+    *f = (struct scratch_file){ NULL, 0 };
 }

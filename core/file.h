@@ -19,7 +19,7 @@ struct mapped_file {
 enum graft_status file_map(const char *path, struct mapped_file *out, struct graft_err *err);
 void file_unmap(struct mapped_file *m);
 /* These bytes of a mapped file will not be needed soon: their whole pages leave the resident set
- * (and come back from the file when touched). */
+ * (and come back from the file when touched, with what was written to a scratch file). */
 void file_forget(const void *data, size_t size);
 
 /* The whole file appended to `out`; EFORMAT when larger than `limit` bytes. */
@@ -79,6 +79,18 @@ bool file_writing(void);
 /* For files that a library wrote under the name `tmp`: fsync, rename over `path`, fsync of the
  * folder. On failure (EWRITE) `tmp` is removed. */
 enum graft_status file_publish(const char *tmp, const char *path, struct graft_err *err);
+
+/* Room on disk in place of memory: a file of `size` zero bytes in `dir`, mapped for reading and
+ * writing. It has no name, so nothing of it is left however the process ends. */
+struct scratch_file {
+    void *data;
+    size_t size;
+};
+/* All of its space is taken at once, so that a full disk shows here and not at some write: EWRITE.
+ */
+enum graft_status scratch_open(const char *dir, size_t size, struct scratch_file *out,
+                               struct graft_err *err);
+void scratch_close(struct scratch_file *f); /* zeroed memory is closed */
 
 /* SHA-256 (FIPS 180-4) of a byte range: 64 hex digits and NUL into `hex`. */
 void sha256_hex(const void *bytes, size_t len, char hex[65]);

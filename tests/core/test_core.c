@@ -599,6 +599,50 @@ static void folders_are_made_with_their_parents(void **state)
     assert_false(dir_exists(in_dir("plain")));
 }
 
+static void a_scratch_file_has_no_name_and_keeps_what_is_forgotten(void **state)
+{
+    enum { N = 300000 };
+    char folder[] = "/tmp/graft-test-XXXXXX";
+    struct scratch_file f = { NULL, 0 };
+    struct graft_err err = { GRAFT_OK, "" };
+    int32_t *v;
+    DIR *d;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(scratch_open(folder, N * sizeof *v, &f, &err), GRAFT_OK);
+    assert_int_equal(f.size, N * sizeof *v);
+    v = f.data;
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(v[i], 0);
+        v[i] = i;
+    }
+    file_forget(v, f.size);
+    for (int i = 0; i < N; i++)
+        assert_int_equal(v[i], i);
+    d = opendir(folder);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));)
+        assert_true(e->d_name[0] == '.' && (!e->d_name[1] || !e->d_name[2]));
+    closedir(d);
+    scratch_close(&f);
+    scratch_close(&f);
+    assert_int_equal(rmdir(folder), 0);
+}
+
+/* No disk has it: said at once, and nothing stays. */
+static void a_scratch_file_that_does_not_fit_is_refused(void **state)
+{
+    struct scratch_file f = { NULL, 0 };
+    struct graft_err err = { GRAFT_OK, "" };
+
+    (void)state;
+    assert_int_equal(scratch_open("/tmp", (size_t)1 << 52, &f, &err), GRAFT_EWRITE);
+    assert_memory_equal(err.msg, "/tmp: cannot take 4294967296.0 MiB for a temporary file: ", 57);
+    assert_null(f.data);
+    assert_int_equal(scratch_open("/nowhere", 1, &f, &err), GRAFT_EWRITE);
+}
+
 static void paths_join_without_doubled_slashes(void **state)
 {
     struct strbuf s = STRBUF_INIT;
@@ -677,6 +721,8 @@ int main(void)
         cmocka_unit_test(files_that_cannot_be_had_are_named),
         cmocka_unit_test(a_file_without_memory_is_no_write_error),
         cmocka_unit_test(folders_are_made_with_their_parents),
+        cmocka_unit_test(a_scratch_file_has_no_name_and_keeps_what_is_forgotten),
+        cmocka_unit_test(a_scratch_file_that_does_not_fit_is_refused),
         cmocka_unit_test(paths_join_without_doubled_slashes),
         cmocka_unit_test(sha256_gives_its_known_answers),
     };
