@@ -61,7 +61,8 @@ enum graft_status optim_new(const struct optim_opts *opts, const struct optim_pa
     }
     o->param = arena_array(&o->mem, (size_t)params, sizeof *o->param);
     o->chunk = arena_array(&o->mem, (size_t)o->chunks, sizeof *o->chunk);
-    whole = o->param && o->chunk;
+    o->began = arena_array(&o->mem, (size_t)params, sizeof *o->began);
+    whole = o->param && o->chunk && o->began;
     for (int k = 0; k < opts->def->moments; k++) {
         o->moment[k] = arena_array(&o->mem, (size_t)o->elems, sizeof(float));
         whole = whole && o->moment[k];
@@ -85,6 +86,11 @@ void optim_free(struct optim *o)
     mem_free(o);
 }
 
+void optim_begin(struct optim *o, int param)
+{
+    o->began[param] = o->step;
+}
+
 void optim_step(struct optim *o, double lr)
 {
     const int64_t step = ++o->step;
@@ -93,7 +99,7 @@ void optim_step(struct optim *o, double lr)
     for (int64_t i = 0; i < o->chunks; i++) {
         const struct optim_chunk *c = &o->chunk[i];
         const struct optim_param *p = &o->param[c->param];
-        const struct optim_scalars s = { lr * p->lr_ratio, step, &o->opts };
+        const struct optim_scalars s = { lr * p->lr_ratio, step - o->began[c->param], &o->opts };
         float *moment[OPTIM_MOMENTS] = { NULL, NULL };
 
         for (int k = 0; k < o->opts.def->moments; k++)

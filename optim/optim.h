@@ -64,6 +64,7 @@ struct optim {
     int64_t chunks, elems;
     float *moment[OPTIM_MOMENTS]; /* elems each, flat order; zero before the first step */
     int64_t step;                 /* updates made */
+    int64_t *began;               /* params: updates made before it took part */
     struct arena mem;             /* all of the above */
 };
 
@@ -75,6 +76,9 @@ size_t optim_state_bytes(const struct optim_opts *opts, const struct optim_param
 enum graft_status optim_new(const struct optim_opts *opts, const struct optim_param *param,
                             int params, struct optim **out, struct graft_err *err);
 void optim_free(struct optim *o);
+/* Parameter `param`, which had neither value nor gradient so far, takes part from the next update
+ * on: its own count of updates begins there, as if it had been added to the optimiser only now. */
+void optim_begin(struct optim *o, int param);
 /* One update at rate `lr`. Allocates nothing. */
 void optim_step(struct optim *o, double lr);
 

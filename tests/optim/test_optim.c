@@ -335,6 +335,32 @@ static void a_gradient_that_is_not_finite_is_found_and_not_scaled(void **state)
     mem_free(f);
 }
 
+/* One parameter that waits for three steps goes on as one of a new optimiser. */
+static void a_parameter_that_begins_later_counts_its_own_steps(void **state)
+{
+    const struct optim_opts opts = { &adamw_def, 0.9, 0.999, 1e-8, 0.1 };
+    float v[2] = { 1, 0 }, g[2] = { 0.5f, 0 }, late = 0, late_g = 0.25f;
+    const struct optim_param both[] = { { &v[0], &g[0], 1, 1 }, { &v[1], &g[1], 1, 2 } };
+    const struct optim_param alone = { &late, &late_g, 1, 2 };
+    struct optim *o = NULL, *p = NULL;
+
+    (void)state;
+    assert_int_equal(optim_new(&opts, both, 2, &o, NULL), GRAFT_OK);
+    assert_int_equal(optim_new(&opts, &alone, 1, &p, NULL), GRAFT_OK);
+    for (int i = 0; i < 3; i++)
+        optim_step(o, 0.01);
+    assert_true(v[1] == 0);
+    optim_begin(o, 1);
+    for (int i = 0; i < 4; i++) {
+        g[1] = late_g = 0.25f * (float)(i + 1);
+        optim_step(o, 0.01);
+        optim_step(p, 0.01);
+        assert_true(v[1] == late && late != 0);
+    }
+    optim_free(o);
+    optim_free(p);
+}
+
 static void every_failed_allocation_is_reported(void **state)
 {
     const struct optim_opts opts = { &adamw_def, 0.9, 0.999, 1e-8, 0 };
@@ -369,6 +395,7 @@ int main(void)
         cmocka_unit_test(results_do_not_depend_on_threads_or_chunks),
         cmocka_unit_test(clipping_leaves_small_gradients_and_shortens_large_ones),
         cmocka_unit_test(a_gradient_that_is_not_finite_is_found_and_not_scaled),
+        cmocka_unit_test(a_parameter_that_begins_later_counts_its_own_steps),
         cmocka_unit_test(every_failed_allocation_is_reported),
     };
 
