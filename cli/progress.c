@@ -111,6 +111,11 @@ static void put_memory(const struct memory_plan *m, const char *lead, struct str
         format_bytes(activations, (double)m->activations),
         format_bytes(scratch, (double)m->scratch), format_bytes(data, (double)m->data),
         format_bytes(program, (double)m->program));
+    if (m->disk)
+        strbuf_printf(out,
+                      "%sdisk      a temporary file of %s in the output folder, while gradients of "
+                      "the weights are gathered\n",
+                      lead, format_bytes(total, (double)m->disk));
     if (m->recomputed)
         strbuf_printf(out,
                       "%s          %d of %d blocks are computed a second time to save memory\n",
@@ -173,12 +178,13 @@ static json_t *sources_json(const struct run_info *info)
 
 static json_t *memory_json(const struct memory_plan *m)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i}", "weights",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i}", "weights",
                      (json_int_t)m->weights, "adapter", (json_int_t)m->adapter, "optimizer",
                      (json_int_t)m->optimizer, "activations", (json_int_t)m->activations, "scratch",
                      (json_int_t)m->scratch, "data", (json_int_t)m->data, "program",
                      (json_int_t)m->program, "loading", (json_int_t)m->loading, "total",
-                     (json_int_t)m->total, "blocks", m->blocks, "recomputed", m->recomputed);
+                     (json_int_t)m->total, "disk", (json_int_t)m->disk, "blocks", m->blocks,
+                     "recomputed", m->recomputed);
 }
 
 json_t *progress_plan_json(const struct run_info *info)
@@ -409,6 +415,6 @@ void progress_summary(const struct progress *p, const struct run_config *c,
     strbuf_puts(out, " --adapter ");
     put_adapter(c->output, out);
     strbuf_puts(out, " -p TEXT\n");
-    if (r->steps < p->steps)
+    if (r->steps < p->steps && strcmp(r->status, "finished") != 0)
         put_go_on(p, c, r, out);
 }

@@ -11,6 +11,7 @@ enum rng_stream {
     RNG_DROPOUT = 2,
     RNG_SHUFFLE = 3,
     RNG_SAMPLE = 4,
+    RNG_GATHER = 5, /* dropout of passes that train nothing */
     RNG_PRUNE = 21,
     RNG_TEST = 99
 };

@@ -366,8 +366,8 @@ bool schema_is(const char *text, const json_t *v)
     json_t *o = NULL;
     bool same;
 
-    if (json_read("value", text, strlen(text), &o, NULL))
-        return false;
+    if (json_read("value", text, strlen(text), &o, NULL)) /* a word, or no memory */
+        return json_is_string(v) && !strcmp(json_string_value(v), text);
     if (json_is_number(o) && json_is_number(v))
         same = json_number_value(o) == json_number_value(v);
     else

@@ -94,7 +94,7 @@ bool schema_names_key(const struct key_table *table, const char *name);
 /* null, false, "", [] or {}: a value that asks for nothing. */
 bool schema_is_off(const json_t *value);
 
-/* Whether `v` is what the JSON text `text` says: numbers by value, off values all alike. */
+/* Whether `v` is what `text` says, JSON or a word: numbers by value, off values all alike. */
 bool schema_is(const char *text, const json_t *v);
 
 /* Whether `word` is one of the names in "a, b, c"; not in NULL. */

@@ -48,7 +48,7 @@ struct tensor *adapter_param(struct adapter_site *s, const struct param_spec *sp
     struct adapter *a = s->adapter;
     struct adapter_entry *e = next_entry(a);
     struct tensor *t = arena_alloc(&a->mem, sizeof *t);
-    const bool trains = a->trainable && !spec->fixed;
+    const bool fixed = spec->fixed || spec->index, trains = a->trainable && !fixed;
     int64_t n = 1;
 
     if (!t || !e)
@@ -69,14 +69,25 @@ struct tensor *adapter_param(struct adapter_site *s, const struct param_spec *sp
     if (!t->name)
         return NULL;
     t->trains = trains;
-    *e = (struct adapter_entry){ t, spec->file, spec->fixed,
-                                 spec->lr_ratio > 0 ? spec->lr_ratio : 1.0 };
+    *e = (struct adapter_entry){ .tensor = t,
+                                 .file = spec->file,
+                                 .fixed = fixed,
+                                 .index = spec->index,
+                                 .idle = spec->idle,
+                                 .lr_ratio = spec->lr_ratio > 0 ? spec->lr_ratio : 1.0 };
     a->entry_count++;
-    if (!spec->fixed) {
+    if (!fixed) {
         a->param_elems += n;
         a->param_count++;
     }
     return t;
+}
+
+void adapter_wake(struct adapter *a, const struct tensor *param)
+{
+    for (int i = 0; i < a->param_count; i++)
+        if (a->param[i] == param)
+            a->idle[i] = false;
 }
 
 static enum graft_status add_site(struct adapter *a, const struct adapter_ops *ops,
@@ -88,6 +99,8 @@ static enum graft_status add_site(struct adapter *a, const struct adapter_ops *o
     s->ops = ops;
     s->slot = slot;
     s->adapter = a;
+    if (m)
+        s->density = targets_density(m, slot);
     if (m && a->config.r) {
         s->r = targets_rank(m, slot);
         s->scale = (float)(targets_alpha(m, slot) /
@@ -140,13 +153,15 @@ static enum graft_status list_params(struct adapter *a, struct graft_err *err)
 
     a->param = arena_array(&a->mem, (size_t)a->param_count, sizeof *a->param);
     a->lr_ratio = arena_array(&a->mem, (size_t)a->param_count, sizeof *a->lr_ratio);
-    if (!a->param || !a->lr_ratio)
+    a->idle = arena_array(&a->mem, (size_t)a->param_count, sizeof *a->idle);
+    if (!a->param || !a->lr_ratio || !a->idle)
         return graft_fail_nomem(err, "list of parameters",
                                 (size_t)a->param_count * sizeof *a->param);
     for (int i = 0; i < a->entry_count; i++) {
         if (a->entry[i].fixed)
             continue;
         a->param[n] = a->entry[i].tensor;
+        a->idle[n] = a->entry[i].idle;
         a->lr_ratio[n++] = a->entry[i].lr_ratio;
     }
     return GRAFT_OK;

@@ -24,6 +24,7 @@ struct adapter_site {
     int64_t r;                 /* rank here (rank_pattern applied); 0: no rank */
     float scale;               /* alpha / r, no unit */
     bool feedforward;          /* IA3: it scales the input */
+    double density;            /* RoSA: d here (density_pattern applied) */
     struct tensor *param[ADAPTER_MAX_PARAMS]; /* the method's order; NULL: not used here */
     void *state;                              /* (optional) the method's own, in adapter->mem */
 };
@@ -35,6 +36,25 @@ enum merge_kind {
     MERGE_ADDS,    /* w + d, d is what 0 becomes */
     MERGE_SCALES,  /* w * f, f is what 1 becomes */
     MERGE_REPLACES /* w is lost */
+};
+
+/* What a method does between the steps of a training run, which asks in this order. */
+struct adapter_phases {
+    /* Before the first of `steps` steps: read what is to be read, refuse what would fail later
+     * (EARG). */
+    enum graft_status (*start)(struct adapter *a, int64_t steps, struct graft_err *err);
+    /* How many passes over a micro-batch it wants before step `step` (from 0), for the gradients of
+     * the base's weights alone; mostly 0. */
+    int64_t (*passes)(const struct adapter *a, int64_t step);
+    /* Bytes of temporary files that gathering those gradients takes; 0: none will be. */
+    size_t (*disk)(const struct adapter *a);
+    /* The passes begin; `dir` for temporary files. EWRITE, ENOMEM. */
+    enum graft_status (*gather)(struct adapter *a, const char *dir, struct graft_err *err);
+    /* They are over: make use of them, or, when they did not come to their end, forget them. ERUN:
+     * a gradient is no number. */
+    enum graft_status (*gathered)(struct adapter *a, bool whole, struct graft_err *err);
+    /* Step `step` comes: wake what trains from now on. False: the run ends here instead. */
+    bool (*step)(struct adapter *a, int64_t step);
 };
 
 /* A method: where it sits, what it trains, and the graph ops it makes. Members marked optional may
@@ -74,6 +94,13 @@ struct adapter_ops {
     void (*keys_values)(struct adapter_site *s, struct graph *g, struct tensor **k,
                         struct tensor **v);
 
+    /* (optional) The values came from files: refuse what cannot be (EFORMAT). */
+    enum graft_status (*loaded)(struct adapter_site *s, struct graft_err *err);
+    /* (optional) ends of names that other programs' files have and this needs not; NULL-terminated
+     */
+    const char *const *spare;
+    /* (optional) NULL: all of it trains from the first step on */
+    const struct adapter_phases *phases;
     /* (optional) Compute what stands in the files but does not train (an encoder's output); before
      * every save. ENOMEM only. */
     enum graft_status (*derive)(struct adapter_site *s, struct graft_err *err);
@@ -108,6 +135,8 @@ struct param_spec {
     int64_t dim[GRAFT_MAX_DIM];
     enum param_file file;
     bool fixed;      /* saved, never trained: no gradient */
+    bool index;      /* fixed too: int32, saved as I32 */
+    bool idle;       /* it does not train yet: adapter_wake */
     double lr_ratio; /* the optimiser's rate is multiplied by it; 0: as 1 */
 };
 
@@ -115,7 +144,7 @@ struct param_spec {
 struct adapter_entry {
     struct tensor *tensor;
     enum param_file file;
-    bool fixed;
+    bool fixed, index, idle;
     double lr_ratio;
 };
 
@@ -130,6 +159,7 @@ struct adapter {
     int entry_count, entry_cap;
     struct tensor **param; /* those of them that train */
     double *lr_ratio;      /* param_count; 1 mostly */
+    bool *idle;            /* param_count: zero and without a gradient until it wakes */
     int param_count;
     int64_t param_elems;    /* trainable values in all */
     int64_t virtual_tokens; /* P: every record begins with the ids -1 .. -P; set by build */
@@ -141,6 +171,7 @@ struct adapter {
     bool trainable;    /* gradients exist */
     bool counted_only; /* neither values nor gradients do */
     bool changes_base; /* init gives the base other values; set by build */
+    void *state;       /* (optional) the method's own, in mem */
     struct arena mem;  /* everything above and the values and gradients */
 };
 
@@ -177,6 +208,8 @@ struct adapter_site *adapter_at(const struct adapter *a, const struct slot *slot
 
 /* For methods: a parameter of site `s`, f32, zero. NULL when there is no memory. */
 struct tensor *adapter_param(struct adapter_site *s, const struct param_spec *spec);
+/* For methods: an idle parameter trains from the next step on. */
+void adapter_wake(struct adapter *a, const struct tensor *param);
 
 /* peft/targets.c: does the config place this slot, and which rank and alpha has it there? PEFT's
  * rules: check_target_module_exists, rank_pattern, alpha_pattern. EARG for a regular expression
@@ -192,6 +225,7 @@ bool targets_match(struct target_matcher *m, const struct slot *s);
 bool targets_feedforward(struct target_matcher *m, const struct slot *s);
 int64_t targets_rank(struct target_matcher *m, const struct slot *s);
 double targets_alpha(struct target_matcher *m, const struct slot *s);
+double targets_density(struct target_matcher *m, const struct slot *s);
 /* Notes for what matched nothing (a slip of the pen, mostly): names of a target list, patterns,
  * layers. */
 void targets_note_unused(const struct target_matcher *m);
@@ -202,6 +236,10 @@ void targets_free(struct target_matcher *m);
 /* Fill every tensor. Strict: missing, unexpected and misshapen tensors are all listed (ESHAPE,
  * EFORMAT). */
 enum graft_status adapter_load_values(struct adapter *a, const char *dir, struct graft_err *err);
+struct stored_tensor;
+/* For methods with files of their own: the whole numbers of a stored tensor (I32, or I16, which is
+ * widened) into those of entry `e`. Names and shapes are known to fit. */
+void adapter_read_index(const struct stored_tensor *t, const struct adapter_entry *e);
 /* Derive, then write adapter_model.safetensors (in config.save_bf16's type),
  * graft_state.safetensors (f32) and adapter_config.json into the existing folder, each atomically.
  */

@@ -11,7 +11,7 @@
 
 const struct config_part *const config_parts[] = { &targets_part,    &lora_part,   &variant_part,
                                                    &ia3_part,        &layers_part, &prompt_part,
-                                                   &bottleneck_part, NULL };
+                                                   &bottleneck_part, &rosa_part,   NULL };
 
 static const char *key_path(const struct reading *r, const char *key, struct strbuf *out)
 {
@@ -385,7 +385,8 @@ static bool is_circumstance(const char *key)
     static const char *const keys[] = { "inference_mode", "base_model_name_or_path",
                                         "revision",       "task_type",
                                         "peft_version",   "auto_mapping",
-                                        "runtime_config" };
+                                        "runtime_config", "mask_load_path",
+                                        "mask_save_path", "terminate_after_mask_generation" };
 
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!strcmp(key, keys[i]))
@@ -411,12 +412,20 @@ static void where_merged(const struct schema_source *src, const char *path, stru
         m->config->where(m->config, path, out);
 }
 
+/* Keys that say how a run goes on, not what the adapter is. */
+static bool is_course(const char *key)
+{
+    static const char list[] = "save_dtype, init_from, loraplus_lr_ratio, spa_lr_ratio, "
+                               "schedule, spa_num_grads, grad_acc_mode";
+
+    return schema_lists(list, key) || is_circumstance(key);
+}
+
 /* Keys given that need not equal the adapter's. all-linear is not comparable with the names it
  * became when the adapter was saved: loading the tensors will tell. */
 static bool may_differ(const char *key, const json_t *now)
 {
-    return strstr(key, "dropout") || !strcmp(key, "save_dtype") || !strcmp(key, "init_from") ||
-           is_circumstance(key) ||
+    return strstr(key, "dropout") || is_course(key) ||
            (json_is_string(now) && !strcmp(json_string_value(now), "all-linear"));
 }
 

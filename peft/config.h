@@ -70,6 +70,13 @@ struct bottleneck_config {
     double scaling, dropout;
 };
 
+/* What of RoSA trains when. */
+enum rosa_schedule {
+    ROSA_BOTH,    /* the low rank alone for `warmup` steps, then both: wl64; df: no warm-up */
+    ROSA_SPARSE,  /* spa_only */
+    ROSA_LOW_RANK /* lora_only */
+};
+
 /* Strings and arrays live in the arena they were parsed into. */
 struct adapter_config {
     const char *method; /* "lora" */
@@ -91,6 +98,17 @@ struct adapter_config {
     bool init_ia3_ones;
     struct prompt_config prompt;
     struct bottleneck_config bottleneck;
+    /* rosa, spa */
+    double d; /* share of a weight's values that train */
+    struct pattern_value *density_pattern;
+    int density_pattern_count;
+    int64_t spa_num_grads; /* passes that the places are chosen from */
+    bool mean_squared;     /* of their gradients' squares, else of the gradients */
+    enum rosa_schedule schedule;
+    int64_t warmup;
+    const char *mask_load_path, *mask_save_path; /* absolute; NULL: none */
+    bool terminate_after_mask_generation;
+    double spa_lr_ratio;                            /* the sparse values' multiple of the rate */
     const char *init_from;                          /* absolute path; NULL: a fresh adapter */
     bool save_bf16;                                 /* save_dtype: bf16, else f32 */
     const char *base_model_name_or_path, *revision; /* NULL: not known */

@@ -27,6 +27,14 @@ struct adapter_raw {
     double encoder_dropout, reduction_factor, scaling, dropout;
     bool prefix_projection;
     int64_t bottleneck_size;
+    double d;
+    const json_t *density_pattern;
+    int64_t spa_num_grads;
+    int grad_acc_mode; /* 0 mean_squared, 1 mean */
+    const char *mask_load_path, *mask_save_path, *schedule;
+    bool terminate_after_mask_generation, spa_store_transpose;
+    int impl, rosa_dtype; /* read and without effect */
+    double spa_lr_ratio;
     const json_t *unused; /* keys that carry no meaning here, or only their no-op value */
 };
 
@@ -38,6 +46,7 @@ extern const struct key_table adapter_file_keys;
 #define LAYERED    LOW_RANK ", spa"
 #define TARGETED   LAYERED ", ia3"
 #define PROMPTS    "prompt, ptuning, prefix"
+#define SPARSE     "rosa, spa"
 #define BOTTLENECK "houlsby, pfeiffer, parallel"
 
 /* The choices of init_weights and of non_linearity. */

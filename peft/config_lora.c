@@ -6,8 +6,8 @@
 
 #include "peft/config_parts.h"
 
-static enum graft_status read_pattern(const struct reading *r, const char *key, const json_t *map,
-                                      struct pattern_value **out, int *count)
+enum graft_status config_pattern(const struct reading *r, const char *key, const json_t *map,
+                                 struct pattern_value **out, int *count)
 {
     const bool rank = !strcmp(key, "rank_pattern");
     const char *regex;
@@ -136,14 +136,16 @@ static enum graft_status check_init(const struct reading *r, const struct adapte
 static enum graft_status lora_read(const struct reading *r, const struct adapter_raw *raw,
                                    struct adapter_config *c)
 {
+    if (raw->r < 1 && strcmp(c->method, "rosa") != 0)
+        return config_bad(r, "r", "found 0, want 1 or more");
     c->r = raw->r;
     c->lora_alpha = raw->lora_alpha;
     c->lora_dropout = raw->lora_dropout;
     c->use_rslora = raw->use_rslora;
-    GRAFT_TRY(read_pattern(r, "rank_pattern", raw->rank_pattern, &c->rank_pattern,
-                           &c->rank_pattern_count));
-    GRAFT_TRY(read_pattern(r, "alpha_pattern", raw->alpha_pattern, &c->alpha_pattern,
-                           &c->alpha_pattern_count));
+    GRAFT_TRY(config_pattern(r, "rank_pattern", raw->rank_pattern, &c->rank_pattern,
+                             &c->rank_pattern_count));
+    GRAFT_TRY(config_pattern(r, "alpha_pattern", raw->alpha_pattern, &c->alpha_pattern,
+                             &c->alpha_pattern_count));
     if (c->lora_dropout >= 1)
         return config_bad(r, "lora_dropout", "found 1, want a number below 1");
     c->lora_bias = raw->lora_bias;
@@ -152,7 +154,7 @@ static enum graft_status lora_read(const struct reading *r, const struct adapter
     return check_init(r, c);
 }
 
-static json_t *pattern(const struct pattern_value *p, int count, double factor)
+json_t *config_pattern_map(const struct pattern_value *p, int count, double factor)
 {
     json_t *map = json_object();
 
@@ -183,9 +185,10 @@ static void lora_put(json_t *o, const struct adapter_config *c)
     json_object_set_new(o, "lora_alpha", config_number(alpha * c->lora_alpha));
     json_object_set_new(o, "lora_dropout", json_real(c->lora_dropout));
     json_object_set_new(o, "use_rslora", json_boolean(c->use_rslora));
-    json_object_set_new(o, "rank_pattern", pattern(c->rank_pattern, c->rank_pattern_count, rank));
+    json_object_set_new(o, "rank_pattern",
+                        config_pattern_map(c->rank_pattern, c->rank_pattern_count, rank));
     json_object_set_new(o, "alpha_pattern",
-                        pattern(c->alpha_pattern, c->alpha_pattern_count, alpha));
+                        config_pattern_map(c->alpha_pattern, c->alpha_pattern_count, alpha));
     json_object_set_new(o, "init_lora_weights", init(c));
     json_object_set_new(o, "loftq_config",
                         c->init == LORA_INIT_LOFTQ

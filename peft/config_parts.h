@@ -26,7 +26,7 @@ struct config_part {
     void (*put_own)(json_t *o, const struct adapter_config *c);
 };
 extern const struct config_part lora_part, variant_part, ia3_part, layers_part, targets_part;
-extern const struct config_part prompt_part, bottleneck_part;
+extern const struct config_part prompt_part, bottleneck_part, rosa_part;
 extern const struct config_part *const config_parts[]; /* NULL-terminated; peft/config.c */
 
 /* EARG "PLACE: adapter.KEY: ...". */
@@ -45,11 +45,16 @@ enum graft_status config_names(const struct reading *r, const char *key, const j
  * TARGETS_DEFAULT. */
 enum graft_status config_targets(const struct reading *r, const char *key, const json_t *v,
                                  struct target_set *out);
+/* A map of regular expressions to numbers (rank_pattern: whole ones from 1). */
+enum graft_status config_pattern(const struct reading *r, const char *key, const json_t *map,
+                                 struct pattern_value **out, int *count);
 
 /* For writing. 8, not 8.0, where the number is whole. */
 json_t *config_number(double x);
 json_t *config_text(const char *s); /* null for NULL */
 json_t *config_name_list(const char *const *name, int count);
+/* Each value times `factor`. */
+json_t *config_pattern_map(const struct pattern_value *p, int count, double factor);
 json_t *config_target_set(const struct target_set *t);
 
 #endif

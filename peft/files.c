@@ -50,8 +50,10 @@ static int64_t elems(const struct tensor *p)
     return n;
 }
 
-static void check_one(const struct tensor *p, const struct stored_tensor *t, struct complaint *c)
+static void check_one(const struct adapter_entry *e, const struct stored_tensor *t,
+                      struct complaint *c)
 {
+    const struct tensor *p = e->tensor;
     struct strbuf what = STRBUF_INIT;
 
     if (!t) {
@@ -63,6 +65,11 @@ static void check_one(const struct tensor *p, const struct stored_tensor *t, str
         shape_text(&what, p->ndim, p->dim);
         strbuf_putc(&what, ':');
         complain(c, GRAFT_ESHAPE, strbuf_str(&what), p->name);
+    } else if (e->index) {
+        if (t->mat.type == QT_I32 || t->mat.type == QT_I16)
+            return;
+        strbuf_printf(&what, "of type %s, wanted i32:", qtypes[t->mat.type].name);
+        complain(c, GRAFT_EFORMAT, strbuf_str(&what), p->name);
     } else if (!qtypes[t->mat.type].is_float) {
         strbuf_printf(&what, "of type %s, wanted f32, f16 or bf16:", qtypes[t->mat.type].name);
         complain(c, GRAFT_EFORMAT, strbuf_str(&what), p->name);
@@ -131,11 +138,23 @@ static bool same_weight(const struct slot *slot, const struct stored_tensor *t)
     return apart <= 0.15 * size; /* nf4 is off by 0.07 on average, another matrix by 1.4 */
 }
 
+/* What another program keeps and this one needs not. */
+static bool is_spare(const struct adapter *a, const char *name)
+{
+    for (int i = 0; a->ops->spare && a->ops->spare[i]; i++) {
+        const size_t len = strlen(name), tail = strlen(a->ops->spare[i]);
+
+        if (len > tail && !strcmp(name + len - tail, a->ops->spare[i]))
+            return true;
+    }
+    return false;
+}
+
 static void check_extra(const struct adapter *a, const struct stored_tensor *t, struct complaint *c)
 {
     const struct slot *slot = copied_slot(a, t->name);
 
-    if (tensor_named(a, t->name) || (slot && same_weight(slot, t)))
+    if (tensor_named(a, t->name) || is_spare(a, t->name) || (slot && same_weight(slot, t)))
         return;
     complain(c, GRAFT_EFORMAT,
              slot ? "a changed copy of the base's weight, not supported:" : "unexpected:", t->name);
@@ -153,7 +172,7 @@ static enum graft_status check_all(const struct adapter *a, const struct store *
         if (a->entry[i].file != file)
             continue;
         known += t != NULL;
-        check_one(a->entry[i].tensor, t, &c);
+        check_one(&a->entry[i], t, &c);
     }
     for (int64_t i = 0; i < s->count && known < s->count; i++)
         check_extra(a, &s->tensor[i], &c);
@@ -166,6 +185,17 @@ static enum graft_status check_all(const struct adapter *a, const struct store *
     return c.code;
 }
 
+void adapter_read_index(const struct stored_tensor *t, const struct adapter_entry *e)
+{
+    const int64_t n = elems(e->tensor);
+    int32_t *to = e->tensor->data;
+
+    if (t->mat.type == QT_I32)
+        memcpy(to, t->mat.data, (size_t)n * sizeof *to);
+    for (int64_t i = 0; i < n && t->mat.type == QT_I16; i++)
+        to[i] = ((const int16_t *)t->mat.data)[i];
+}
+
 static enum graft_status fill_all(struct adapter *a, const struct store *s, enum param_file file,
                                   struct graft_err *err)
 {
@@ -176,6 +206,10 @@ static enum graft_status fill_all(struct adapter *a, const struct store *s, enum
 
         if (a->entry[i].file != file)
             continue;
+        if (a->entry[i].index) {
+            adapter_read_index(store_find(s, p->name), &a->entry[i]);
+            continue;
+        }
         qmat_decode(&store_find(s, p->name)->mat, 0, n, v);
         for (int64_t k = 0; k < n; k++)
             if (!isfinite(v[k]))
@@ -250,9 +284,14 @@ enum graft_status adapter_load_values(struct adapter *a, const char *dir, struct
     GRAFT_TRY(load_file(a, dir, FILE_ADAPTER, err));
     if (count_in(a, FILE_STATE))
         GRAFT_TRY(load_file(a, dir, FILE_STATE, err));
-    for (int i = 0; i < a->site_count && !a->trainable; i++)
-        if (a->site[i].ops->ready)
-            GRAFT_TRY(a->site[i].ops->ready(&a->site[i], err));
+    for (int i = 0; i < a->site_count; i++) {
+        const struct adapter_ops *ops = a->site[i].ops;
+
+        if (ops->loaded)
+            GRAFT_TRY(ops->loaded(&a->site[i], err));
+        if (ops->ready && !a->trainable)
+            GRAFT_TRY(ops->ready(&a->site[i], err));
+    }
     return GRAFT_OK;
 }
 
@@ -265,6 +304,10 @@ static enum graft_status write_param(void *user, const struct safetensors_entry 
     unsigned char piece[4096];
 
     (void)err;
+    if (e->type == QT_I32) {
+        out_file_write(f, p->data, (size_t)n * sizeof(int32_t));
+        return GRAFT_OK;
+    }
     for (int64_t i = 0, step; i < n; i += step) {
         step = n - i < 1024 ? n - i : 1024;
         q->encode(piece, (const float *)p->data + i, step);
@@ -292,7 +335,9 @@ static enum graft_status save_values(const struct adapter *a, const char *dir, e
         if (a->entry[i].file != file)
             continue;
         e[n].name = p->name;
-        e[n].type = a->config.save_bf16 && file == FILE_ADAPTER ? QT_BF16 : QT_F32;
+        e[n].type = a->entry[i].index                             ? QT_I32
+                    : a->config.save_bf16 && file == FILE_ADAPTER ? QT_BF16
+                                                                  : QT_F32;
         e[n].ndim = p->ndim;
         memcpy(e[n++].dim, p->dim, sizeof p->dim);
     }

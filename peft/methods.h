@@ -4,7 +4,7 @@
 
 #include "peft/adapter.h"
 
-extern const struct adapter_ops lora_ops, dora_ops, ia3_ops;
+extern const struct adapter_ops lora_ops, dora_ops, ia3_ops, rosa_ops, spa_ops;
 extern const struct adapter_ops prompt_ops, ptuning_ops, prefix_ops;
 extern const struct adapter_ops houlsby_ops, pfeiffer_ops, parallel_ops;
 /* Values for a site of LoRA: the change of the weight is scale * left right, left (O, r), right (r,

@@ -24,9 +24,10 @@ struct target_matcher {
     bool all_linear;
     pcre2_code **layer; /* one a layers_pattern; or one general rule */
     int layer_count;
-    pcre2_code **rank, **alpha;                /* in the order of the config */
-    bool *used;                                /* which names of a target list matched */
-    bool *rank_used, *alpha_used, *layer_used; /* and which patterns and layers decided something */
+    pcre2_code **rank, **alpha, **density;       /* in the order of the config */
+    bool *used;                                  /* which names of a target list matched */
+    bool *rank_used, *alpha_used, *density_used; /* and which patterns decided something, */
+    bool *layer_used;                            /* and which layers */
     pcre2_match_data *match;
     struct arena mem;
 };
@@ -191,7 +192,6 @@ enum graft_status targets_compile(const struct adapter_config *c, struct target_
                                   struct graft_err *err)
 {
     struct target_matcher *m = mem_alloc(sizeof *m);
-    enum graft_status st;
 
     if (!m)
         return graft_fail_nomem(err, "target_modules", sizeof *m);
@@ -208,16 +208,18 @@ enum graft_status targets_compile(const struct adapter_config *c, struct target_
     m->used = arena_array(&m->mem, (size_t)m->target.count, sizeof *m->used);
     m->rank_used = arena_array(&m->mem, (size_t)c->rank_pattern_count, sizeof *m->used);
     m->alpha_used = arena_array(&m->mem, (size_t)c->alpha_pattern_count, sizeof *m->used);
+    m->density_used = arena_array(&m->mem, (size_t)c->density_pattern_count, sizeof *m->used);
     m->layer_used = arena_array(&m->mem, (size_t)c->layers_to_transform_count, sizeof *m->used);
-    if (!m->used || !m->rank_used || !m->alpha_used || !m->layer_used)
+    if (!m->used || !m->rank_used || !m->alpha_used || !m->density_used || !m->layer_used)
         return graft_fail_nomem(err, "target_modules", (size_t)m->target.count);
     if (c->layers_to_transform_count)
         GRAFT_TRY(compile_layers(m, err));
     GRAFT_TRY(
         compile_patterns(m, "rank_pattern", c->rank_pattern, c->rank_pattern_count, &m->rank, err));
-    st = compile_patterns(m, "alpha_pattern", c->alpha_pattern, c->alpha_pattern_count, &m->alpha,
-                          err);
-    return st;
+    GRAFT_TRY(compile_patterns(m, "alpha_pattern", c->alpha_pattern, c->alpha_pattern_count,
+                               &m->alpha, err));
+    return compile_patterns(m, "density_pattern", c->density_pattern, c->density_pattern_count,
+                            &m->density, err);
 }
 
 static bool in_layers(struct target_matcher *m, const char *name)
@@ -309,6 +311,16 @@ double targets_alpha(struct target_matcher *m, const struct slot *s)
     return m->config->lora_alpha;
 }
 
+double targets_density(struct target_matcher *m, const struct slot *s)
+{
+    for (int i = 0; i < m->config->density_pattern_count; i++)
+        if (run(m, m->density[i], s->name)) {
+            m->density_used[i] = true;
+            return m->config->density_pattern[i].value;
+        }
+    return m->config->d;
+}
+
 static void note_patterns(const char *key, const struct pattern_value *p, const bool *used, int n)
 {
     for (int i = 0; i < n; i++)
@@ -327,6 +339,7 @@ void targets_note_unused(const struct target_matcher *m)
                        m->target.name[i]);
     note_patterns("rank_pattern", c->rank_pattern, m->rank_used, c->rank_pattern_count);
     note_patterns("alpha_pattern", c->alpha_pattern, m->alpha_used, c->alpha_pattern_count);
+    note_patterns("density_pattern", c->density_pattern, m->density_used, c->density_pattern_count);
     for (int i = 0; i < c->layers_to_transform_count; i++)
         if (!m->layer_used[i])
             graft_note("adapter.layers_to_transform: layer %lld has no module of the targets",
@@ -349,6 +362,7 @@ void targets_free(struct target_matcher *m)
     free_codes(m->layer, m->layer_count);
     free_codes(m->rank, m->config->rank_pattern_count);
     free_codes(m->alpha, m->config->alpha_pattern_count);
+    free_codes(m->density, m->config->density_pattern_count);
     pcre2_match_data_free(m->match);
     arena_release(&m->mem);
     mem_free(m);

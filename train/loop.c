@@ -8,7 +8,7 @@
 #include "core/file.h"
 #include "train/facts.h"
 #include "train/output.h"
-#include "train/setup.h"
+#include "train/phase.h"
 
 static const char HELD_FILE[] = "valid.jsonl"; /* in the output folder */
 
@@ -19,6 +19,7 @@ struct loop {
     int64_t pass;      /* forward passes so far: the random stream of dropout */
     float *good;       /* all trained values as they were before the last update */
     int64_t good_step; /* updates they have seen: the loss of the step behind that was a number */
+    bool over;         /* the method ended the run before its last step */
     double train_seconds;
     int64_t train_tokens;
 };
@@ -318,6 +319,13 @@ static enum graft_status all_steps(struct loop *l, struct graft_err *err)
     int64_t evaluated = -1;
 
     for (int64_t i = 0; i < r->steps && !stop_wanted(r); i++) {
+        bool go_on;
+
+        GRAFT_TRY(phase_before_step(r, i, l->out.dir, &go_on, err));
+        if (!go_on) {
+            l->over = !stop_wanted(r);
+            break;
+        }
         GRAFT_TRY(one_step(l, i, err));
         if (r->data.has_valid && every && (i + 1) % every == 0) {
             GRAFT_TRY(evaluate(l, err));
@@ -386,7 +394,7 @@ static enum graft_status finish(struct loop *l, double start, enum graft_status 
                                 struct graft_err *err)
 {
     struct run_result *s = &l->result;
-    const bool stopped = !st && s->steps < l->r->steps;
+    const bool stopped = !st && s->steps < l->r->steps && !l->over;
     enum graft_status saved = GRAFT_OK;
 
     s->status = st ? "failed" : stopped ? "interrupted" : "finished";
@@ -448,14 +456,15 @@ static enum graft_status write_config(struct loop *l, struct graft_err *err)
     return st;
 }
 
-/* Of the adapter, and once more of the best one. */
+/* Of the adapter, and once more of the best one; or of a temporary file before them. */
 static size_t file_bytes(const struct run *r)
 {
     const struct run_config *c = r->config;
     const size_t value = c->adapter.save_bf16 ? 2 : 4;
+    const size_t saved =
+        (size_t)r->adapter->param_elems * value * (r->data.has_valid && c->train.keep_best ? 2 : 1);
 
-    return (size_t)r->adapter->param_elems * value *
-           (r->data.has_valid && c->train.keep_best ? 2 : 1);
+    return saved > r->memory.disk ? saved : r->memory.disk;
 }
 
 /* A run must not write over what it reads. */
@@ -501,6 +510,7 @@ enum graft_status train_run(const struct run_config *config, bool force,
     enum graft_status st;
 
     GRAFT_TRY(check_output(config, err));
+    GRAFT_TRY(phase_check(config, force, err));
     /* the output is claimed first: a minute of loading must not end in a refusal */
     GRAFT_TRY(output_open(config->output, force, &l.out, err));
     st = run_setup(config, hooks, false, &r, err);

@@ -18,6 +18,7 @@ struct memory_plan {
     size_t
         budget; /* for all of it: train.memory, or what is held already and most of what is free */
     size_t total;
+    size_t disk; /* of a temporary file, at some point of the run */
     int blocks,
         recomputed; /* gradient checkpointing: blocks of the model, and how many are recomputed */
 };

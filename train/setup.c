@@ -296,7 +296,8 @@ static enum graft_status list_params(struct run *r, struct graft_err *err)
     const int n = r->adapter->param_count;
 
     r->param = arena_array(&r->mem, (size_t)n, sizeof *r->param);
-    if (!r->param)
+    r->idle = arena_array(&r->mem, (size_t)n, sizeof *r->idle);
+    if (!r->param || !r->idle)
         return graft_fail_nomem(err, "list of parameters", (size_t)n * sizeof *r->param);
     for (int i = 0; i < n; i++) {
         const struct tensor *p = r->adapter->param[i];
@@ -305,6 +306,7 @@ static enum graft_status list_params(struct run *r, struct graft_err *err)
         for (int k = 0; k < p->ndim; k++)
             count *= p->dim[k];
         r->param[i] = (struct optim_param){ p->data, p->grad, count, r->adapter->lr_ratio[i] };
+        r->idle[i] = r->adapter->idle[i];
     }
     return GRAFT_OK;
 }
@@ -345,6 +347,7 @@ static enum graft_status make_net(struct run *r, bool dry, struct graft_err *err
     m->total = fixed + m->activations + m->scratch;
     if (m->total < m->loading)
         m->total = m->loading;
+    m->disk = r->adapter->ops->phases ? r->adapter->ops->phases->disk(r->adapter) : 0;
     return GRAFT_OK;
 }
 
@@ -398,6 +401,8 @@ enum graft_status run_setup(const struct run_config *config, const struct run_ho
         st = list_params(out, err);
     if (!st)
         st = count_steps(out, err);
+    if (!st && out->adapter->ops->phases)
+        st = out->adapter->ops->phases->start(out->adapter, out->steps, err);
     if (!st)
         st = make_net(out, dry, err);
     if (!st && !dry)

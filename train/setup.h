@@ -18,6 +18,7 @@ struct run {
     struct net net;
     struct evaluator *evaluator; /* with a valid set */
     struct optim_param *param;
+    bool *idle; /* adapter->idle as the optimiser knows it */
     struct optim *optim;
     struct schedule schedule;
     int64_t steps_per_epoch, steps;          /* of the first epoch where they differ; of all */

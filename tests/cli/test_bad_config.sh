@@ -115,7 +115,7 @@ other 'dropout: found 1, want' 'method: houlsby, dropout: 1'
 # what later versions bring
 slip 'adapter.peft_type.*VERA' adapter.peft_type=VERA
 slip 'adapter.use_qalora' adapter.use_qalora=true
-slip 'adapter.method.*rosa' adapter.method=rosa
+slip 'adapter.method.*bitfit' adapter.method=bitfit
 slip 'int8' quant=int8
 slip 'cuda.*not supported' device=cuda
 slip 'cuda.*not supported' device=cuda:1
