@@ -10,6 +10,9 @@ const char *const export_names[EXPORT_FORMS + 1] = { "gguf", "peft", "adapter-hu
 static const char NO_BOTTLENECKS[] = "PEFT has no bottleneck adapters";
 
 const struct exporter exporters[] = {
+    { "rosa", EXPORT_PEFT, "the sparse part, which changes the weights beside the low-rank one",
+      export_rosa },
+    { "spa", EXPORT_PEFT, "PEFT has no adapters with sparse values", NULL },
     { "houlsby", EXPORT_HUB, NULL, export_hub },
     { "pfeiffer", EXPORT_HUB, NULL, export_hub },
     { "parallel", EXPORT_HUB,

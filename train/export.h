@@ -48,6 +48,8 @@ extern const struct exporter exporters[]; /* ends with a row whose method is NUL
 enum graft_status export_hub(const struct exporting *x, struct graft_err *err);
 /* train/export_gguf.c */
 enum graft_status export_gguf(const struct exporting *x, struct graft_err *err);
+/* train/export_rosa.c: a folder with a LoRA adapter. EARG: there is no low-rank part. */
+enum graft_status export_rosa(const struct exporting *x, struct graft_err *err);
 
 /* `to` and `dtype` (NULL: gguf, f32) into `out`; EARG "PLACE: found ...". */
 enum graft_status export_parse(const char *to_place, const char *to, const char *dtype_place,

@@ -30,6 +30,7 @@ static const struct {
     { "lora", "{method: lora, r: 4, target_modules: all-linear}" },
     { "dora", "{method: dora, r: 4, target_modules: [q_proj, up_proj]}" },
     { "rosa", "{method: rosa, r: 2, d: 0.05, schedule: df, target_modules: all-linear}" },
+    { "spa", "{method: spa, d: 0.05, target_modules: all-linear}" },
     { "ia3", "{method: ia3}" },
     { "prompt", "{method: prompt, num_virtual_tokens: 3}" },
     { "ptuning", "{method: ptuning, num_virtual_tokens: 3, encoder_hidden_size: 8}" },

@@ -3,11 +3,12 @@
 # measured as each alone.
 . "$(dirname "$0")/tiny.sh"
 
-methods='lora dora rosa ia3 prompt ptuning prefix houlsby pfeiffer parallel layernorm'
+methods='lora dora rosa spa ia3 prompt ptuning prefix houlsby pfeiffer parallel layernorm'
 keys() { # what the method needs beside its name
     case $1 in
     lora | dora) echo ', r: 4, target_modules: all-linear' ;;
     rosa) echo ', r: 2, d: 0.05, schedule: df, target_modules: all-linear' ;;
+    spa) echo ', d: 0.05, target_modules: all-linear' ;;
     prompt | prefix) echo ', num_virtual_tokens: 3' ;;
     ptuning) echo ', num_virtual_tokens: 3, encoder_hidden_size: 8' ;;
     houlsby | pfeiffer | parallel) echo ', reduction_factor: 4' ;;

@@ -1,0 +1,82 @@
+/* RoSA's low-rank part as a LoRA adapter, which is what PEFT can hold of it. */
+#include "peft/lora.h"
+#include "train/export.h"
+
+static bool has_values(const struct adapter *a)
+{
+    for (int i = 0; i < a->entry_count; i++)
+        if (a->entry[i].index)
+            return true;
+    return false;
+}
+
+/* What the folder says of the base and of words is the adapter's. */
+static enum graft_status write_facts(const struct exporting *x, struct graft_err *err)
+{
+    const struct facts *f = &x->task->facts;
+    json_t *quant;
+    enum graft_status st;
+
+    if (!f->known || !f->has_quant)
+        return GRAFT_OK;
+    quant = facts_quant_json(&f->quant);
+    st = quant ? facts_write(x->opts->output, f, quant, err)
+               : graft_fail_nomem(err, "graft.json", 256);
+    json_decref(quant);
+    return st;
+}
+
+static enum graft_status write_words(const struct exporting *x, struct graft_err *err)
+{
+    struct text t = { .eos = -1 };
+    enum graft_status st = text_open(x->task->dir, &t, err);
+
+    if (!st && t.tokenizer)
+        st = text_copy(x->task->dir, &t, x->opts->output, err);
+    text_release(&t);
+    return st;
+}
+
+static enum graft_status make_lora(const struct exporting *x, struct adapter **out,
+                                   struct graft_err *err)
+{
+    const struct adapter *a = x->task->adapter;
+    struct adapter_config c = a->config;
+
+    c.method = "lora";
+    c.loftq_iter = 1;
+    GRAFT_TRY(adapter_new(&c, a->slots, false, out, err));
+    for (int i = 0; i < a->site_count; i++) {
+        const struct adapter_site *s = &a->site[i];
+
+        lora_fill(adapter_at(*out, s->slot), s->param[LORA_B]->data, s->param[LORA_A]->data, NULL);
+        x->report->tensors += 2;
+        x->report->bytes +=
+            (size_t)(s->r * (s->slot->in + s->slot->out)) * (c.save_bf16 ? 2 : sizeof(float));
+    }
+    return GRAFT_OK;
+}
+
+enum graft_status export_rosa(const struct exporting *x, struct graft_err *err)
+{
+    const struct adapter *a = x->task->adapter;
+    struct adapter *lora = NULL;
+    enum graft_status st;
+
+    if (!a->config.r || a->config.schedule == ROSA_SPARSE)
+        return graft_fail(err, GRAFT_EARG,
+                          "%s: no low-rank part was trained, and a sparse one is nothing that PEFT "
+                          "can hold; graft merge --base B --adapter A -o DIR makes a checkpoint",
+                          x->opts->adapter);
+    if (!has_values(a))
+        x->report->lost = NULL;
+    st = make_lora(x, &lora, err);
+    if (!st)
+        st = write_words(x, err);
+    if (!st)
+        st = write_facts(x, err);
+    if (!st)
+        st = adapter_save(lora, x->opts->output, err);
+    adapter_free(lora);
+    return st;
+}
