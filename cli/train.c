@@ -93,7 +93,7 @@ static enum graft_status train(const struct options *o, const struct run_config 
     signals_catch();
     st = train_run(c, o->force, &hooks, &result, err);
     progress_wipe(&p);
-    if (!o->common.quiet && (!st || st == GRAFT_ESTOPPED)) {
+    if (!o->common.quiet && result.status && (!st || st == GRAFT_ESTOPPED)) {
         progress_summary(&p, c, &result, &text);
         fputs(strbuf_str(&text), stderr);
     }

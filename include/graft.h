@@ -350,7 +350,8 @@ struct graft_train_opts {
     void (*step)(void *user, const struct graft_step_info *step);
     void (*eval)(void *user, int64_t step, double valid_loss, bool best);
     /* Set it from a call above, a signal handler or another thread: the step is finished, the
-     * adapter saved, and the call returns GRAFT_ESTOPPED. */
+     * adapter saved, and the call returns GRAFT_ESTOPPED; while things are loaded nothing is
+     * written. */
     const volatile sig_atomic_t *stop_flag;
 };
 #define GRAFT_TRAIN_DEFAULTS                                                                       \

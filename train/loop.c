@@ -515,6 +515,8 @@ enum graft_status train_run(const struct run_config *config, bool force,
     GRAFT_TRY(output_open(config->output, force, &l.out, err));
     st = run_setup(config, hooks, false, &r, err);
     if (st) {
+        l.result.status = NULL;
+        *out = l.result;
         output_discard(&l.out);
         return st;
     }

@@ -51,7 +51,7 @@ struct run_hooks {
 };
 
 struct run_result {
-    const char *status; /* "finished", "interrupted", "failed" */
+    const char *status; /* "finished", "interrupted", "failed"; NULL: it never began */
     int64_t steps;      /* done */
     double loss;        /* of the last step */
     double valid_loss;  /* NAN without */

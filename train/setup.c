@@ -374,6 +374,14 @@ static void announce(const struct run *r)
         r->hooks->start(r->hooks->user, &info);
 }
 
+/* Between its stages: what is set up for a run that nobody wants any more is for nothing. */
+static enum graft_status ask_stop(const struct run *r, struct graft_err *err)
+{
+    if (!r->hooks || !r->hooks->stop || !*r->hooks->stop)
+        return GRAFT_OK;
+    return graft_fail(err, GRAFT_ESTOPPED, "stopped before the first step; nothing was written");
+}
+
 enum graft_status run_setup(const struct run_config *config, const struct run_hooks *hooks,
                             bool dry, struct run *out, struct graft_err *err)
 {
@@ -390,13 +398,19 @@ enum graft_status run_setup(const struct run_config *config, const struct run_ho
     if (!st)
         st = changed_base_read(&out->base.ck, &out->mem, &out->change, err);
     if (!st)
+        st = ask_stop(out, err);
+    if (!st)
         st = choose_template(out, err);
     if (!st)
         st = load_data(out, err);
     if (!st)
+        st = ask_stop(out, err);
+    if (!st)
         st = count_held(out, peak, err);
     if (!st)
         st = make_adapter(out, dry, err);
+    if (!st)
+        st = ask_stop(out, err);
     if (!st)
         st = list_params(out, err);
     if (!st)

@@ -28,7 +28,8 @@ struct run {
     struct arena mem;
 };
 
-/* In place; `dry` allocates neither slab nor optimiser state. On failure everything is released. */
+/* In place; `dry` allocates neither slab nor optimiser state. On failure everything is released.
+ * ESTOPPED when hooks->stop is set meanwhile. */
 enum graft_status run_setup(const struct run_config *config, const struct run_hooks *hooks,
                             bool dry, struct run *out, struct graft_err *err);
 void run_release(struct run *r);

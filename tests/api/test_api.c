@@ -420,6 +420,20 @@ static void the_flag_ends_a_run_after_saving(void **state)
             "records.jsonl");
 }
 
+static void a_flag_that_is_set_while_things_load_writes_nothing(void **state)
+{
+    struct progress p = { .stop = 1 };
+    struct graft_train_opts opts = watched(&p, in_dir("early"));
+    struct graft_train_result result = { .steps = -1 };
+
+    (void)state;
+    refused(graft_train(in_dir("train.yaml"), &opts, &result, &err), GRAFT_ESTOPPED,
+            "before the first step");
+    assert_int_equal(result.steps, 0);
+    assert_int_equal(p.starts, 0);
+    assert_int_not_equal(access(in_dir("early"), F_OK), 0);
+}
+
 static void keep_note(void *user, const char *msg)
 {
     snprintf(user, 512, "%s", msg);
@@ -457,6 +471,7 @@ int main(void)
         cmocka_unit_test(a_file_is_measured_record_by_record),
         cmocka_unit_test(a_trained_adapter_can_be_loaded_and_lowers_the_loss),
         cmocka_unit_test(the_flag_ends_a_run_after_saving),
+        cmocka_unit_test(a_flag_that_is_set_while_things_load_writes_nothing),
         cmocka_unit_test(a_note_tells_of_weights_the_adapter_was_not_trained_over),
     };
 
