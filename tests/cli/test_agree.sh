@@ -22,7 +22,7 @@ for key in status steps loss valid_loss best step trainable_parameters adapter_b
     check "result.json has $key" grep -q "\"$key\": [^n]" run/result.json
 done
 check "adapter_bytes is the file's size" grep -q "\"adapter_bytes\": $(stat -c %s run/adapter_model.safetensors)" run/result.json
-ldd "$graft" | grep -q 'lib[a-z]*san\.so' || # which holds memory of its own
+grep -q '__[at]san_init' "$graft" || # a sanitizer holds memory of its own
     check "the plan is the measured peak, up to 5 %" \
         awk -v plan="$(value run/result.json planned_bytes)" -v peak="$(value run/result.json peak_bytes)" \
         'BEGIN { print plan, peak; exit !(plan > 0.95 * peak && plan < 1.05 * peak) }'
