@@ -18,8 +18,16 @@ enum graft_status graph_new(const struct graph_opts *opts, struct graph **out,
 
 void graph_free(struct graph *g)
 {
+    struct graph *child = g ? g->child : NULL;
+
     if (!g)
         return;
+    while (child) {
+        struct graph *next = child->sibling;
+
+        graph_free(child);
+        child = next;
+    }
     graph_memory_release(&g->own);
     arena_release(&g->plan_mem);
     arena_release(&g->mem);
@@ -110,6 +118,35 @@ enum dtype graph_set_act(struct graph *g, enum dtype act)
     return before;
 }
 
+struct tensor *graph_rows(struct graph *g, int64_t width, enum dtype dtype, bool trains)
+{
+    struct tensor *t = record_alloc(g, sizeof *t);
+
+    if (!t)
+        return NULL;
+    *t = (struct tensor){ .dtype = dtype,
+                          .ndim = 2,
+                          .dim = { g->opts.max_tokens, width },
+                          .per_token = true,
+                          .trains = trains && g->opts.backward };
+    return t;
+}
+
+struct graph *graph_child(struct graph *g, int64_t rows)
+{
+    const struct graph_opts opts = {
+        .max_tokens = rows, .max_segments = 1, .act = g->opts.act, .backward = g->opts.backward
+    };
+    struct graph *child = NULL;
+
+    if (g->err.code || graph_new(&opts, &child, &g->err))
+        return NULL;
+    child->ops = g->ops;
+    child->wide = true;
+    child->sibling = g->child;
+    return g->child = child;
+}
+
 void graph_block(struct graph *g, struct tensor *x)
 {
     int *mark;
@@ -181,7 +218,7 @@ static struct node *record_node(struct graph *g, enum op op, const union op_args
     n->g = g;
     n->plan = &r->node_plan;
     n->out = &r->out;
-    n->out->dtype = g->opts.act;
+    n->out->dtype = graph_act(g);
     n->out->from = n;
     n->out->plan = &r->tensor_plan;
     for (int i = 0; i < n_in; i++) {
@@ -249,7 +286,7 @@ void *node_scratch(const struct node *n)
 
 enum dtype graph_act(const struct graph *g)
 {
-    return g->opts.act;
+    return g->wide ? DT_F32 : g->opts.act;
 }
 
 bool graph_wants_backward(const struct graph *g)

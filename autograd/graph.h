@@ -93,6 +93,13 @@ struct tensor *graph_weight(struct graph *g, const struct qmat *w, const char *n
 struct tensor *graph_vector(struct graph *g, const float *data, int64_t n, const char *name);
 /* A tensor owned by an adapter or model: a parameter when grad is not NULL, else a constant. */
 struct tensor *graph_leaf(struct graph *g, struct tensor *t);
+/* Rows (n, width) of every pass that whoever runs the graph provides: before a pass it sets data
+ * (of `dtype`), dim[0] and, where they train and backward follows, grad. */
+struct tensor *graph_rows(struct graph *g, int64_t width, enum dtype dtype, bool trains);
+/* A graph over at most `rows` tokens that an op of `g` runs inside itself; it dies with `g`. Its
+ * activations are f32 whatever those of `g` are, operands are rounded alike. NULL: see graph_error.
+ */
+struct graph *graph_child(struct graph *g, int64_t rows);
 
 /* The type of activations recorded from now on (graph_opts.act at first); returns what it was. */
 enum dtype graph_set_act(struct graph *g, enum dtype act);
@@ -122,6 +129,8 @@ struct graph_memory {
 enum graft_status graph_allocate(struct graph *g, struct graph_memory *shared,
                                  struct graft_err *err);
 void graph_memory_release(struct graph_memory *m);
+/* Lend a planned graph slab and scratch of the planned sizes; NULL takes them back. */
+void graph_lend(struct graph *g, struct graph_memory *m);
 
 /* Run all forward nodes that the outputs need. */
 void graph_forward(struct graph *g, const struct graph_input *in);

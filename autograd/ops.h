@@ -26,7 +26,10 @@ enum op {
     OP_CONCAT,
     OP_SLICE,
     OP_PICK_LAST,
+    OP_TOKEN_ROWS,
+    OP_TOKEN_COLUMNS,
     OP_HEAD_LOSS,
+    OP_HEAD_CHUNKS,
     OP_CROSS_ENTROPY,
     OP_COLUMN_SCALE,
     OP_MAGNITUDE,
@@ -61,6 +64,13 @@ struct sparse {
     float *dense;
     bool squared;
     bool mapped; /* dense lies in a mapped file, whose pages need not stay */
+};
+
+/* Some tokens of a vocabulary, in an order of their own. Borrowed by the ops that take one. */
+struct token_set {
+    const int32_t *id;    /* count */
+    const int32_t *place; /* vocab: where it stands in id, -1: it is not among them */
+    int64_t count, vocab;
 };
 
 /* What an op needs besides its inputs; each op reads its own member. */
@@ -100,12 +110,20 @@ union op_args {
         int64_t first, count;
     } slice;
     struct {
+        const struct token_set *set;
+        float scale;
+    } tokens;
+    struct {
         float softcap;
     } loss;
     struct {
         float scale;
         bool columns;
     } magnitude;
+    struct {
+        struct graph *head;         /* over a chunk of rows */
+        struct tensor *rows, *loss; /* its input and its output */
+    } chunks;
 };
 
 struct node {
@@ -200,12 +218,24 @@ struct tensor *op_concat(struct graph *g, struct tensor *a, struct tensor *b);
 struct tensor *op_slice(struct graph *g, struct tensor *x, int64_t first, int64_t count);
 /* (segments, C): the row of each segment's last token. Forward only. */
 struct tensor *op_pick_last(struct graph *g, struct tensor *x);
+/* x (N, C), a row for each token: those of the tokens in `set` become scale * their row of `rows`
+ * (count, C). */
+struct tensor *op_token_rows(struct graph *g, struct tensor *x, struct tensor *rows,
+                             const struct token_set *set, float scale);
+/* x (N, V): the columns of the tokens in `set` become those of `columns` (N, count). */
+struct tensor *op_token_columns(struct graph *g, struct tensor *x, struct tensor *columns,
+                                const struct token_set *set);
 /* Scalar: sum over tokens with a target of -log softmax(x w^T + b)[target]; logits in chunks of
  * rows that have a target, never (N, V). x (N, C); w (V, C) frozen; b (V) or NULL. softcap 0: off.
  * Fills graph_input.nll. */
 struct tensor *op_head_loss(struct graph *g, struct tensor *x, struct tensor *w, struct tensor *b,
                             float softcap);
-/* The same over logits (N, V) that an adapter changed; used where the head itself trains. */
+/* The same for a head that an adapter changes: `head` records it over a chunk of rows (n, C) in a
+ * graph of its own and returns logits (n, V). What trains in there gets its gradient. */
+typedef struct tensor *record_head(struct graph *head, struct tensor *rows, void *user);
+struct tensor *op_head_chunks(struct graph *g, struct tensor *x, int64_t V, record_head *record,
+                              void *user, float softcap);
+/* The same over logits (N, V). */
 struct tensor *op_cross_entropy(struct graph *g, struct tensor *logits, float softcap);
 
 /* c (C) * (x - b) + b for rows x (N, C); b (C) or NULL */

@@ -139,6 +139,11 @@ void graph_memory_release(struct graph_memory *m)
     *m = (struct graph_memory){ NULL, NULL, 0, 0 };
 }
 
+void graph_lend(struct graph *g, struct graph_memory *m)
+{
+    g->memory = m;
+}
+
 /* Freed before it grows: two slabs at once would break the plan. */
 static enum graft_status grow(void **p, size_t *have, size_t want, const char *what,
                               struct graft_err *err)

@@ -54,6 +54,8 @@ struct graph {
     int nodes, node_cap;
     int *mark; /* node count at each graph_block */
     int marks, mark_cap;
+    bool wide; /* activations are f32, whatever opts.act; operands are rounded to that */
+    struct graph *child, *sibling; /* graphs that ops of this one run; the next of the parent's */
 
     /* the plan; its arrays live in plan_mem */
     struct arena plan_mem;

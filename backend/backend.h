@@ -107,6 +107,18 @@ struct backend {
     void (*embed_backward)(int64_t n, int64_t C, const int32_t *id, int64_t V, int64_t P,
                            float scale, const float *dy, float *dtable, float *dvirtual);
 
+    /* Row t of y (n, C) = scale * row place[t] of rows; place -1: it stays. dx may be dy itself:
+     * what was placed is cleared there. */
+    void (*place_rows)(int64_t n, int64_t C, const int32_t *place, const float *rows, float scale,
+                       struct act y);
+    void (*place_rows_backward)(int64_t n, int64_t C, const int32_t *place, float scale, float *dy,
+                                float *dx, float *drows);
+    /* Columns id[k] of y (n, V) = columns k of columns (n, P); place (V): k by id, -1 without. */
+    void (*place_columns)(int64_t n, int64_t V, int64_t P, const int32_t *id, struct act columns,
+                          struct act y);
+    void (*place_columns_backward)(int64_t n, int64_t V, int64_t P, const int32_t *id,
+                                   const int32_t *place, float *dy, float *dx, float *dcolumns);
+
     /* Rows of C; r (n) keeps 1/rms. scratch only for dw. */
     void (*rmsnorm)(int64_t n, int64_t C, struct act x, const float *w, float eps, bool plus_one,
                     struct act y, float *r);

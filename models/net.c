@@ -85,6 +85,15 @@ static struct tensor *feed_forward(struct builder *b, int64_t i, struct tensor *
     return linear(b, &l->linear[LIN_DOWN], op_gate(b->g, gate, up, b->c->act));
 }
 
+/* The head over a chunk of rows, where an adapter changes it. */
+static struct tensor *changed_head(struct graph *g, struct tensor *rows, void *user)
+{
+    struct builder b = *(const struct builder *)user;
+
+    b.g = g;
+    return linear(&b, &b.m->head, rows);
+}
+
 static struct tensor *head(struct builder *b, struct tensor *x, enum net_mode mode)
 {
     const struct model_linear *l = &b->m->head;
@@ -94,7 +103,7 @@ static struct tensor *head(struct builder *b, struct tensor *x, enum net_mode mo
     if (mode == NET_LOGITS)
         return linear(b, l, op_pick_last(b->g, x));
     if (adapter_at(b->a, &b->m->slots.slot[l->slot]))
-        return op_cross_entropy(b->g, linear(b, l, x), 0.0f);
+        return op_head_chunks(b->g, x, l->w.rows, changed_head, b, 0.0f);
     return op_head_loss(b->g, x, graph_weight(b->g, &l->w, l->name), NULL, 0.0f);
 }
 

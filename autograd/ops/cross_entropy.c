@@ -2,7 +2,7 @@
  *
  * logits: (N, V)   target: (N), of the pass, -1 = none   out: scalar f32, summed in double
  * saved lse: (N)   dlogits = dout * (softmax(z) - onehot(target)) * (1 - (z / cap)^2)
- * Where the head itself trains; else head_loss, which never holds all logits. */
+ * Holds all logits: the losses of a model are head_loss and head_chunks. */
 #include "autograd/ops/op.h"
 
 #include <string.h>

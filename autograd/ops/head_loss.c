@@ -13,15 +13,6 @@
 
 enum { X, W, B };
 
-/* Logits of one chunk take at most 64 MiB, or 64 rows. */
-static int64_t chunk_rows(int64_t n, int64_t V)
-{
-    int64_t rows = ((int64_t)64 << 20) / (4 * V) / 64 * 64;
-
-    rows = rows < 64 ? 64 : rows > 1024 ? 1024 : rows;
-    return rows < n ? rows : n;
-}
-
 static bool keeps_gradient(const struct node *n)
 {
     return graph_wants_backward(n->g) && tensor_trains(n->in[X]);
@@ -36,7 +27,7 @@ enum graft_status head_loss_infer(struct node *n, struct graft_err *err)
                           "head_loss: the head takes rows of %" PRId64 " values, found %" PRId64,
                           tensor_width(w), tensor_width(x));
     if (tensor_trains(w) || tensor_trains(b))
-        return graft_fail(err, GRAFT_EARG, "head_loss: the head trains, which takes cross_entropy");
+        return graft_fail(err, GRAFT_EARG, "head_loss: the head trains, which takes head_chunks");
     if (b)
         GRAFT_TRY(expect_vector(b, w->dim[0], "head_loss", err));
     n->out->ndim = 0;
@@ -58,7 +49,7 @@ struct work {
 static size_t layout(const struct node *n, char *at, struct work *w)
 {
     const int64_t N = graph_max_tokens(n->g), C = tensor_width(n->in[X]), V = n->in[W]->dim[0];
-    const int64_t rows = chunk_rows(N, V);
+    const int64_t rows = logit_rows(N, V);
     const size_t bytes[] = {
         aligned((size_t)N * sizeof *w->row),         aligned((size_t)N * sizeof *w->target),
         aligned((size_t)rows * sizeof *w->nll),      aligned((size_t)(rows * C) * sizeof(float)),
@@ -77,22 +68,6 @@ static size_t layout(const struct node *n, char *at, struct work *w)
     w->logits = (void *)(at += bytes[3]);
     w->product = at + bytes[4];
     return total;
-}
-
-/* Fills the lists of rows that have a target; returns their number. */
-static int64_t list_rows(const struct graph_input *in, int64_t *row, int32_t *target)
-{
-    int64_t m = 0;
-
-    for (int64_t t = 0; in->target && t < in->n; t++) {
-        if (in->target[t] < 0)
-            continue;
-        row[m] = t;
-        if (target)
-            target[m] = in->target[t];
-        m++;
-    }
-    return m;
 }
 
 /* Listed rows [first, first + m): their nll, and dx (m, C) unless it is NULL. */
@@ -117,14 +92,14 @@ void head_loss_forward(struct node *n)
 {
     const struct graph_input *in = node_input(n);
     const int64_t C = tensor_width(n->in[X]),
-                  step = chunk_rows(graph_max_tokens(n->g), n->in[W]->dim[0]);
+                  step = logit_rows(graph_max_tokens(n->g), n->in[W]->dim[0]);
     float *out = n->out->data, *saved = keeps_gradient(n) ? n->saved : NULL;
     struct work w;
     int64_t rows;
     double sum = 0;
 
     layout(n, node_scratch(n), &w);
-    rows = list_rows(in, w.row, w.target);
+    rows = target_rows(in, w.row, w.target);
     if (in->nll)
         memset(in->nll, 0, (size_t)in->n * sizeof *in->nll);
     for (int64_t first = 0; first < rows; first += step) {
@@ -143,7 +118,7 @@ void head_loss_forward(struct node *n)
 void head_loss_backward(struct node *n)
 {
     int64_t *row = node_scratch(n);
-    const int64_t rows = list_rows(node_input(n), row, NULL);
+    const int64_t rows = target_rows(node_input(n), row, NULL);
 
     node_backend(n)->scatter_add_rows(rows, tensor_width(n->in[X]), row, *n->out->grad, n->saved,
                                       n->in[X]->grad);

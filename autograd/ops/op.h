@@ -30,7 +30,10 @@ OP_FUNCTIONS(dropout)
 OP_FUNCTIONS(concat)
 OP_FUNCTIONS(slice)
 OP_FUNCTIONS(pick_last)
+OP_FUNCTIONS(token_rows)
+OP_FUNCTIONS(token_columns)
 OP_FUNCTIONS(head_loss)
+OP_FUNCTIONS(head_chunks)
 OP_FUNCTIONS(cross_entropy)
 OP_FUNCTIONS(column_scale)
 OP_FUNCTIONS(magnitude)
@@ -118,6 +121,31 @@ enum graft_status expect_vector(const struct tensor *t, int64_t n, const char *w
 enum graft_status expect_same_shape(const struct tensor *a, const struct tensor *b,
                                     const char *what, struct graft_err *err);
 enum graft_status expect_rows(const struct tensor *x, const char *what, struct graft_err *err);
+
+/* Rows of logits worked on at once, of at most n: they take 64 MiB at most, or are 64. */
+static inline int64_t logit_rows(int64_t n, int64_t V)
+{
+    int64_t rows = ((int64_t)64 << 20) / (4 * V) / 64 * 64;
+
+    rows = rows < 64 ? 64 : rows > 1024 ? 1024 : rows;
+    return rows < n ? rows : n;
+}
+
+/* Fills the lists of rows that have a target (`target` may be NULL); returns their number. */
+static inline int64_t target_rows(const struct graph_input *in, int64_t *row, int32_t *target)
+{
+    int64_t m = 0;
+
+    for (int64_t t = 0; in->target && t < in->n; t++) {
+        if (in->target[t] < 0)
+            continue;
+        row[m] = t;
+        if (target)
+            target[m] = in->target[t];
+        m++;
+    }
+    return m;
+}
 
 /* scratch + bytes of what stands before, aligned to 64. */
 static inline size_t aligned(size_t bytes)

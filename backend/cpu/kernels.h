@@ -23,6 +23,15 @@ void embed_cpu(int64_t n, const int32_t *id, const struct qmat *table, const flo
 void embed_backward_cpu(int64_t n, int64_t C, const int32_t *id, int64_t V, int64_t P, float scale,
                         const float *dy, float *dtable, float *dvirtual);
 
+void place_rows_cpu(int64_t n, int64_t C, const int32_t *place, const float *rows, float scale,
+                    struct act y);
+void place_rows_backward_cpu(int64_t n, int64_t C, const int32_t *place, float scale, float *dy,
+                             float *dx, float *drows);
+void place_columns_cpu(int64_t n, int64_t V, int64_t P, const int32_t *id, struct act columns,
+                       struct act y);
+void place_columns_backward_cpu(int64_t n, int64_t V, int64_t P, const int32_t *id,
+                                const int32_t *place, float *dy, float *dx, float *dcolumns);
+
 size_t norm_scratch_cpu(int64_t n, int64_t C);
 void rmsnorm_cpu(int64_t n, int64_t C, struct act x, const float *w, float eps, bool plus_one,
                  struct act y, float *r);

@@ -71,7 +71,7 @@ static inline void fill_uniform(float *x, int64_t n, uint32_t site, bool away_fr
 /* Ops that look the tokens' ids up. */
 static inline bool by_id(enum op op)
 {
-    return op == OP_EMBEDDING || op == OP_PICK_COLUMNS;
+    return op == OP_EMBEDDING || op == OP_PICK_COLUMNS || op == OP_TOKEN_ROWS;
 }
 
 static inline void rig_pass(struct rig *r)
@@ -92,8 +92,8 @@ static inline void rig_pass(struct rig *r)
         for (int64_t t = r->start[i]; t < r->start[i + 1]; t++)
             r->pos[t] = (int32_t)(t - r->start[i]);
     for (int64_t t = 0; t < r->n; t++) {
-        /* rows of the inputs; the op under test, where it is the embedding, mixes both kinds */
-        r->id[t] = (int32_t)(by_id(r->c->op) && t % 2 ? t % 3 : -1 - t);
+        /* rows of the inputs; where the op under test looks at ids, both kinds */
+        r->id[t] = (int32_t)(by_id(r->c->op) && t % 2 ? t / 2 % 4 : -1 - t);
         r->target[t] = (int32_t)rng_below(key, (uint64_t)t, 6) - 1;
     }
     r->pass = (struct graph_input){ .n = r->n,

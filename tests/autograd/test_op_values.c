@@ -331,6 +331,50 @@ static void the_fused_head_equals_logits_and_loss(void **state)
     }
 }
 
+/* t: w, b */
+static struct tensor *head_linear(struct graph *g, struct tensor *rows, void *user)
+{
+    struct tensor *const *t = user;
+
+    return op_linear(g, rows, graph_leaf(g, t[0]), graph_leaf(g, t[1]), NULL, 1);
+}
+
+/* head_chunks against linear + cross_entropy, in more rows than one chunk holds: what trains inside
+ * the head too. */
+static void a_head_in_chunks_equals_logits_and_loss(void **state)
+{
+    enum { N = TOKENS, C = 8, V = 37 };
+    static float grad[3][N * C], nll[N], loss[2];
+
+    (void)state;
+    for (int chunks = 0; chunks < 2; chunks++) {
+        struct tensor *x, *t[2], *out;
+
+        open_graph(N, true);
+        for (int i = 0; i < N; i++)
+            fx.target[i] = i % 12 ? i % V : -1;
+        fx.pass.target = fx.target;
+        x = rows(C, 1, 2);
+        t[0] = leaf(V, C, 2, 1);
+        t[1] = leaf(V, 0, 3, 1);
+        out = chunks ? op_head_chunks(fx.g, x, V, head_linear, t, 3.0f)
+                     : op_cross_entropy(fx.g, op_linear(fx.g, x, t[0], t[1], NULL, 1), 3.0f);
+        run(out, NULL);
+        loss[chunks] = *(float *)out->data;
+        if (chunks) {
+            expect_close("dx", fx.grad[0], grad[0], N * C);
+            expect_close("dw", fx.grad[1], grad[1], V * C);
+            expect_close("db", fx.grad[2], grad[2], V);
+            expect_close("nll", fx.nll, nll, N);
+            expect_close("loss", &loss[1], &loss[0], 1);
+        }
+        for (int i = 0; i < 3; i++)
+            memcpy(grad[i], fx.grad[i], sizeof grad[i]);
+        memcpy(nll, fx.nll, sizeof nll);
+        graph_free(fx.g);
+    }
+}
+
 static void without_targets_the_loss_is_zero(void **state)
 {
     struct tensor *x, *w, *loss;
@@ -436,6 +480,9 @@ static void misfits_are_refused_with_their_sizes(void **state)
     const struct attention_shape odd = { .heads = 5, .kv_heads = 2, .head_dim = 2 };
     const struct attention_shape wide = { .heads = 4, .kv_heads = 2, .head_dim = 2 };
     const struct rope r = { .half = 3, .inv_freq = inv_freq, .scale = 1 }, none = { .half = 0 };
+    const int32_t id[] = { 3, 1 }, place[] = { -1, 1, -1, 0, -1 };
+    const struct token_set set = { id, place, 2, 5 };
+    struct tensor *head[2];
 
     (void)state;
     open_graph(4, true);
@@ -473,9 +520,17 @@ static void misfits_are_refused_with_their_sizes(void **state)
     REFUSED(op_slice(fx.g, rows(8, 1, 1), 6, 3), ESHAPE, "3 columns from 6");
     REFUSED(op_concat(fx.g, rows(8, 1, 1), leaf(3, 2, 1, 1)), ESHAPE, "4 and 3 rows");
     REFUSED(op_dropout(fx.g, rows(8, 1, 1), 1.0f, 1), EARG, "found 1");
-    REFUSED(op_head_loss(fx.g, rows(8, 1, 1), leaf(3, 8, 1, 1), NULL, 0), EARG, "cross_entropy");
+    REFUSED(op_head_loss(fx.g, rows(8, 1, 1), leaf(3, 8, 1, 1), NULL, 0), EARG, "head_chunks");
     REFUSED(op_head_loss(fx.g, rows(8, 1, 1), leaf(3, 7, 1, 1), NULL, 0), ESHAPE, "7");
     REFUSED(op_pick_last(fx.g, leaf(4, 8, 1, 1)), ESHAPE, "each token");
+    REFUSED(op_token_rows(fx.g, rows(8, 1, 1), leaf(2, 7, 1, 1), &set, 1), ESHAPE,
+            "wants 2 rows of 8 f32 values, found (2, 7)");
+    REFUSED(op_token_columns(fx.g, rows(5, 1, 1), rows(3, 1, 1), &set), ESHAPE,
+            "2 columns of 5 are replaced, found 3 of 5");
+    head[0] = leaf(3, 5, 1, 1);
+    head[1] = leaf(3, 0, 1, 1);
+    REFUSED(op_head_chunks(fx.g, rows(7, 1, 1), 3, head_linear, head, 0), ESHAPE,
+            "found rows of 7");
     graph_free(fx.g);
 }
 
@@ -492,6 +547,7 @@ int main(void)
         cmocka_unit_test(rope_equals_transformers),
         cmocka_unit_test(long_segments_get_other_frequencies),
         cmocka_unit_test(the_fused_head_equals_logits_and_loss),
+        cmocka_unit_test(a_head_in_chunks_equals_logits_and_loss),
         cmocka_unit_test(without_targets_the_loss_is_zero),
         cmocka_unit_test(generation_over_the_cache_repeats_the_whole_pass),
         cmocka_unit_test(dropout_rests_outside_of_training),

@@ -154,6 +154,49 @@ static T head_loss(struct graph *g, T const *t, const struct op_case *c)
     return op_head_loss(g, t[0], t[1], t[2], c->p);
 }
 
+/* A small vocabulary of which three tokens are replaced, out of order. */
+static const int32_t set_id[] = { 5, 0, 3 }, set_place[] = { 1, -1, -1, 2, -1, 0 };
+static const struct token_set set = { set_id, set_place, 3, 6 };
+
+/* x goes through a linear with a bias: rows that are replaced must send it nothing. */
+static T token_rows(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_token_rows(g, op_linear(g, t[0], t[2], t[3], NULL, 1), t[1], &set, c->p);
+}
+
+/* x is read once more, so the result cannot take over its storage. */
+static T token_rows_kept(struct graph *g, T const *t, const struct op_case *c)
+{
+    T x = op_linear(g, t[0], t[2], t[3], NULL, 1);
+
+    return op_add(g, op_token_rows(g, x, t[1], &set, c->p), x, 0.5f);
+}
+
+static T token_columns(struct graph *g, T const *t, const struct op_case *c)
+{
+    (void)c;
+    return op_token_columns(g, t[0], t[1], &set);
+}
+
+static T token_columns_kept(struct graph *g, T const *t, const struct op_case *c)
+{
+    (void)c;
+    return op_add(g, op_token_columns(g, t[0], t[1], &set), t[0], 0.5f);
+}
+
+static T head_of(struct graph *g, T rows, void *user)
+{
+    T const *t = user;
+
+    return op_linear(g, op_dropout(g, rows, 0.2f, 5), graph_leaf(g, t[1]),
+                     t[2] ? graph_leaf(g, t[2]) : NULL, NULL, 1.0f);
+}
+
+static T head_chunks(struct graph *g, T const *t, const struct op_case *c)
+{
+    return op_head_chunks(g, t[0], 6, head_of, (void *)(uintptr_t)t, c->p);
+}
+
 static T cross_entropy(struct graph *g, T const *t, const struct op_case *c)
 {
     return op_cross_entropy(g, t[0], c->p);
@@ -336,6 +379,30 @@ static const struct op_case cases[] = {
       OP_HEAD_LOSS,
       { ROWS(5), { 6, 5, true } },
       .build = head_loss,
+      .segment = { 100, 50 },
+      .p = 1.5f },
+    { "token_rows",
+      OP_TOKEN_ROWS,
+      { ROWS(5), LEAF(3, 5), LEAF(5, 5), VECTOR(5) },
+      .build = token_rows,
+      .segment = { 9 },
+      .p = 1.3f },
+    { "token_rows, x kept",
+      OP_TOKEN_ROWS,
+      { ROWS(5), LEAF(3, 5), LEAF(5, 5), VECTOR(5) },
+      .build = token_rows_kept,
+      .segment = { 9 },
+      .p = 1.3f },
+    { "token_columns", OP_TOKEN_COLUMNS, { ROWS(6), ROWS(3) }, .build = token_columns },
+    { "token_columns, x kept",
+      OP_TOKEN_COLUMNS,
+      { ROWS(6), ROWS(3) },
+      .build = token_columns_kept },
+    { "head_chunks", OP_HEAD_CHUNKS, { ROWS(5), LEAF(6, 5), VECTOR(6) }, .build = head_chunks },
+    { "head_chunks, many rows, cap",
+      OP_HEAD_CHUNKS,
+      { ROWS(5), LEAF(6, 5) },
+      .build = head_chunks,
       .segment = { 100, 50 },
       .p = 1.5f },
     { "cross_entropy", OP_CROSS_ENTROPY, { ROWS(6) }, .build = cross_entropy },
