@@ -362,7 +362,13 @@ static void put_go_on(const struct progress *p, const struct run_config *c,
     path_join(&word, c->output, "config.yaml");
     put_shell(strbuf_str(&word), out);
     strbuf_clear(&word);
-    strbuf_printf(&word, "adapter.init_from=%s", c->output);
+    if (r->first_stage) {
+        strbuf_puts(out, " --force   (from the beginning)\n");
+        strbuf_release(&word);
+        return;
+    }
+    strbuf_printf(&word, "%s=%s", adapter_is_whole(&c->adapter) ? "base" : "adapter.init_from",
+                  c->output);
     strbuf_puts(out, " -s ");
     put_shell(strbuf_str(&word), out);
     strbuf_printf(out, " -s train.epochs=null -s train.steps=%" PRId64 " -o ", p->steps - r->steps);
@@ -391,6 +397,7 @@ static void put_adapter(const char *dir, struct strbuf *out)
 void progress_summary(const struct progress *p, const struct run_config *c,
                       const struct run_result *r, struct strbuf *out)
 {
+    const bool whole = adapter_is_whole(&c->adapter) && !r->first_stage;
     char time[32], adapter[32], peak[32], planned[32];
 
     strbuf_printf(out, "%s after %" PRId64 " steps in %s", r->status, r->steps,
@@ -403,17 +410,19 @@ void progress_summary(const struct progress *p, const struct run_config *c,
         strbuf_printf(out, " (best %.4f at step %" PRId64 ")", r->best_loss, r->best_step);
     strbuf_printf(out, "\n%.0f tokens/s, peak memory %s (planned %s)\n", r->tokens_per_second,
                   format_bytes(peak, (double)r->peak), format_bytes(planned, (double)r->planned));
-    strbuf_printf(out, "wrote %s: adapter of %s%s\n", c->output,
-                  format_bytes(adapter, (double)r->adapter_bytes),
+    strbuf_printf(out, "wrote %s%s: %s of %s%s\n", c->output, r->first_stage ? "/probe" : "",
+                  whole ? "checkpoint" : "adapter", format_bytes(adapter, (double)r->adapter_bytes),
                   r->best_step && c->train.keep_best ? ", the best one in best/" : "");
     if (r->changed_base)
         strbuf_puts(out, "base.h5 in it is the base without what the adapter took out of it: the "
                          "two go together\n");
     strbuf_puts(out, "try it: graft generate --base ");
-    put_shell(r->changed_base ? c->output : c->base, out);
+    put_shell(whole || r->changed_base ? c->output : c->base, out);
     strbuf_puts(out, r->changed_base ? "/base.h5" : "");
-    strbuf_puts(out, " --adapter ");
-    put_adapter(c->output, out);
+    if (!whole) {
+        strbuf_puts(out, " --adapter ");
+        put_adapter(c->output, out);
+    }
     strbuf_puts(out, " -p TEXT\n");
     if (r->steps < p->steps && strcmp(r->status, "finished") != 0)
         put_go_on(p, c, r, out);

@@ -43,6 +43,15 @@ static struct adapter_entry *next_entry(struct adapter *a)
     return &a->entry[a->entry_count];
 }
 
+/* "base_model.model.MODULE.SUFFIX", in the adapter's memory; PEFT's prompt methods wrap the model
+ * one time less. */
+static const char *entry_name(struct adapter *a, const struct slot *slot, const char *suffix)
+{
+    const bool prompt = schema_lists("prompt, prefix, ptuning", a->config.method);
+
+    return arena_printf(&a->mem, "base_model.%s%s%s", prompt ? "" : "model.", slot->name, suffix);
+}
+
 struct tensor *adapter_param(struct adapter_site *s, const struct param_spec *spec)
 {
     struct adapter *a = s->adapter;
@@ -56,9 +65,7 @@ struct tensor *adapter_param(struct adapter_site *s, const struct param_spec *sp
     for (int i = 0; i < spec->ndim; i++)
         n *= t->dim[i] = spec->dim[i];
     t->ndim = spec->ndim;
-    t->name = spec->name
-                  ? arena_strdup(&a->mem, spec->name)
-                  : arena_printf(&a->mem, "base_model.model.%s%s", s->slot->name, spec->suffix);
+    t->name = spec->name ? arena_strdup(&a->mem, spec->name) : entry_name(a, s->slot, spec->suffix);
     if (!a->counted_only) {
         t->data = arena_array(&a->mem, (size_t)n, sizeof(float));
         if (trains)
@@ -75,6 +82,11 @@ struct tensor *adapter_param(struct adapter_site *s, const struct param_spec *sp
                                  .index = spec->index,
                                  .idle = spec->idle,
                                  .lr_ratio = spec->lr_ratio > 0 ? spec->lr_ratio : 1.0 };
+    if (spec->older) {
+        e->older = entry_name(a, s->slot, spec->older);
+        if (!e->older)
+            return NULL;
+    }
     a->entry_count++;
     if (!fixed) {
         a->param_elems += n;
@@ -90,9 +102,26 @@ void adapter_wake(struct adapter *a, const struct tensor *param)
             a->idle[i] = false;
 }
 
-static enum graft_status add_site(struct adapter *a, const struct adapter_ops *ops,
-                                  const struct slot *slot, struct target_matcher *m,
-                                  struct graft_err *err)
+bool adapter_share(struct adapter_site *s, const struct tensor *of, const char *suffix)
+{
+    struct adapter *a = s->adapter;
+    struct adapter_entry *e = next_entry(a);
+    struct tensor *t = arena_alloc(&a->mem, sizeof *t);
+
+    if (!e || !t)
+        return false;
+    *t = *of;
+    t->name = entry_name(a, s->slot, suffix);
+    if (!t->name)
+        return false;
+    *e = (struct adapter_entry){ .tensor = t, .fixed = true, .shared = true, .lr_ratio = 1.0 };
+    a->entry_count++;
+    return true;
+}
+
+enum graft_status adapter_add_site(struct adapter *a, const struct adapter_ops *ops,
+                                   const struct slot *slot, struct target_matcher *m,
+                                   struct graft_err *err)
 {
     struct adapter_site *s = &a->site[a->site_count++], **end = &a->site_of[slot->index];
 
@@ -119,7 +148,7 @@ static bool takes(struct adapter *a, const struct slot *slot, struct target_matc
 {
     if (a->ops->takes)
         return (a->ops->sites & slot->site) && a->ops->takes(&a->config, slot);
-    if (!(slot->site & (SITE_LINEAR | SITE_EMBED)) || !targets_match(m, slot))
+    if (!(slot->site & (SITE_LINEAR | SITE_EMBED | a->ops->sites)) || !targets_match(m, slot))
         return false;
     if (!(a->ops->sites & slot->site))
         *st = graft_fail(
@@ -129,22 +158,37 @@ static bool takes(struct adapter *a, const struct slot *slot, struct target_matc
     return !*st;
 }
 
+/* PEFT refuses it, too: which of the two would the rows of the tokens be? */
+static enum graft_status refuse_both(const struct slot *slot, struct graft_err *err)
+{
+    return graft_fail(err, GRAFT_EARG,
+                      "adapter.trainable_token_indices: %s is among target_modules, too; leave it "
+                      "out of one of them",
+                      slot->name);
+}
+
 static enum graft_status place(struct adapter *a, struct target_matcher *m, struct graft_err *err)
 {
-    enum graft_status st = GRAFT_OK;
+    enum graft_status st = tokens_place(a, err);
+    const int before = a->site_count;
 
-    for (int i = 0; i < a->slots->count && !st; i++)
-        if (takes(a, &a->slots->slot[i], m, &st, err))
-            st = add_site(a, a->ops, &a->slots->slot[i], m, err);
+    for (int i = 0; i < a->slots->count && !st; i++) {
+        const struct slot *slot = &a->slots->slot[i];
+
+        if (!takes(a, slot, m, &st, err))
+            continue;
+        st = adapter_at(a, slot) ? refuse_both(slot, err)
+                                 : adapter_add_site(a, a->ops, slot, m, err);
+    }
     if (st)
         return st;
-    if (!a->site_count)
+    if (a->site_count == before)
         return m ? refuse_empty(a, err)
                  : graft_fail(err, GRAFT_EARG, "adapter.method %s: the base has no place for it",
                               a->ops->name);
     if (m && !a->counted_only)
         targets_note_unused(m);
-    return GRAFT_OK;
+    return copies_place(a, err);
 }
 
 static enum graft_status list_params(struct adapter *a, struct graft_err *err)
@@ -183,14 +227,16 @@ static enum graft_status make(const struct adapter_config *config, const struct 
     a->slots = slots;
     a->trainable = trainable;
     a->counted_only = counted_only;
-    a->site = arena_array(&a->mem, 2 * n, sizeof *a->site); /* a slot may have two */
+    a->site = arena_array(&a->mem, 3 * n, sizeof *a->site); /* a slot may have three */
     a->site_of = arena_array(&a->mem, n, sizeof(struct adapter_site *));
     if (!a->site || !a->site_of)
         st = graft_fail_nomem(err, "adapter", n * sizeof *a->site);
     else if (!a->ops)
         st = graft_fail(err, GRAFT_EARG, "adapter.method '%s' is not supported in this version",
                         config->method);
-    else if (!a->ops->takes)
+    if (!st && a->ops->prepare)
+        st = a->ops->prepare(a, err);
+    if (!st && !a->ops->takes)
         st = targets_resolve(&a->config, slots, &a->mem, err);
     if (!st && !a->ops->takes)
         st = targets_compile(&a->config, &m, err);
@@ -233,7 +279,7 @@ size_t adapter_fixed_bytes(const struct adapter *a)
 
         for (int k = 0; k < t->ndim; k++)
             n *= (size_t)t->dim[k];
-        bytes += a->entry[i].fixed ? n : 0;
+        bytes += a->entry[i].fixed && !a->entry[i].shared ? n : 0;
     }
     return bytes;
 }
@@ -293,20 +339,60 @@ struct adapter_site *adapter_at(const struct adapter *a, const struct slot *slot
     return a ? a->site_of[slot->index] : NULL;
 }
 
+enum graft_status adapter_check_merge(const struct adapter *a, struct graft_err *err)
+{
+    const struct adapter_ops *ops = a->ops;
+
+    if (!ops->merge_rows && !ops->merge_bias)
+        return graft_fail(err, GRAFT_EARG,
+                          "%s adapters are no change of weights and cannot be merged", ops->name);
+    for (int i = 0; i < a->site_count; i++) {
+        const struct adapter_site *s = &a->site[i];
+
+        if (a->config.lora_bias && s->ops == ops && !s->slot->has_bias)
+            return graft_fail(err, GRAFT_EARG,
+                              "%s: the adapter has a bias (lora_bias) and the base has none there "
+                              "to merge it into",
+                              s->slot->name);
+    }
+    return GRAFT_OK;
+}
+
+bool adapter_keeps_tie(const struct adapter *a)
+{
+    const struct adapter_site *embed = NULL, *head = NULL;
+
+    for (int i = 0; i < a->slots->count; i++) {
+        const struct slot *s = &a->slots->slot[i];
+
+        if (s->site == SITE_EMBED)
+            embed = adapter_at(a, s);
+        else if (s->is_head)
+            head = adapter_at(a, s);
+    }
+    if (!embed || !head)
+        return embed == head;
+    return embed->param[0] == head->param[0] && !embed->next && !head->next;
+}
+
 struct tensor *adapter_weight(struct adapter *a, const struct slot *slot, struct graph *g)
 {
-    for (struct adapter_site *s = adapter_at(a, slot); s; s = s->next)
+    struct tensor *w = NULL;
+
+    for (struct adapter_site *s = adapter_at(a, slot); s && !w; s = s->next)
         if (s->ops->weight)
-            return s->ops->weight(s, g);
-    return NULL;
+            w = s->ops->weight(s, g);
+    return w;
 }
 
 struct tensor *adapter_bias(struct adapter *a, const struct slot *slot, struct graph *g)
 {
-    for (struct adapter_site *s = adapter_at(a, slot); s; s = s->next)
+    struct tensor *b = NULL;
+
+    for (struct adapter_site *s = adapter_at(a, slot); s && !b; s = s->next)
         if (s->ops->bias)
-            return s->ops->bias(s, g);
-    return NULL;
+            b = s->ops->bias(s, g);
+    return b;
 }
 
 struct tensor *adapter_rows(struct adapter *a, const struct slot *slot, struct graph *g)

@@ -14,6 +14,7 @@
 enum { ADAPTER_MAX_PARAMS = 24 }; /* tensors a method keeps at one site */
 
 struct adapter;
+struct target_matcher;
 
 /* One slot the adapter fills, by one method. */
 struct adapter_site {
@@ -66,6 +67,9 @@ struct adapter_ops {
     const char *paper;     /* printed by help: "arXiv:2106.09685" */
     unsigned sites;        /* SITE_LINEAR | ...: where it may sit */
     const char *no_merge;  /* (optional) why it cannot be merged */
+    /* (optional) Look at the model before any site is placed: settle what the config leaves open,
+     * refuse a base that cannot serve. EARG, ENOMEM. */
+    enum graft_status (*prepare)(struct adapter *a, struct graft_err *err);
     /* (optional) whether it sits at `slot`; NULL: where target_modules says */
     bool (*takes)(const struct adapter_config *c, const struct slot *slot);
     /* Make the parameters of one site (adapter_param). Values are for init: here they may not be
@@ -131,6 +135,7 @@ enum param_file {
 struct param_spec {
     const char *name;   /* as saved; NULL: "base_model.model." + the slot's name + suffix */
     const char *suffix; /* ".lora_A.weight" */
+    const char *older;  /* (optional) a suffix that files may have instead */
     int ndim;
     int64_t dim[GRAFT_MAX_DIM];
     enum param_file file;
@@ -143,8 +148,10 @@ struct param_spec {
 /* A tensor of the adapter's files. */
 struct adapter_entry {
     struct tensor *tensor;
+    const char *older; /* another name that files may have it under; NULL: none */
     enum param_file file;
     bool fixed, index, idle;
+    bool shared; /* the values of an entry before it, under a second name */
     double lr_ratio;
 };
 
@@ -152,7 +159,7 @@ struct adapter {
     const struct adapter_ops *ops;
     struct adapter_config config;
     const struct slot_list *slots;
-    struct adapter_site *site; /* in slot order */
+    struct adapter_site *site; /* the method's in slot order, then copies beside them */
     int site_count;
     struct adapter_site **site_of; /* by slot index; NULL: empty */
     struct adapter_entry *entry;   /* every tensor, in site order */
@@ -210,11 +217,28 @@ struct adapter_site *adapter_at(const struct adapter *a, const struct slot *slot
 struct tensor *adapter_param(struct adapter_site *s, const struct param_spec *spec);
 /* For methods: an idle parameter trains from the next step on. */
 void adapter_wake(struct adapter *a, const struct tensor *param);
+/* Save parameter `of` of another site under a name of this one too; false: no memory. */
+bool adapter_share(struct adapter_site *s, const struct tensor *of, const char *suffix);
+/* Fill the slot by `ops` (what its build says), after what sits there already. */
+enum graft_status adapter_add_site(struct adapter *a, const struct adapter_ops *ops,
+                                   const struct slot *slot, struct target_matcher *m,
+                                   struct graft_err *err);
+/* Can its change be written into the base's weights? EARG says why not. */
+enum graft_status adapter_check_merge(const struct adapter *a, struct graft_err *err);
+/* Over a tied base: head and embedding still are one after the adapter's change. */
+bool adapter_keeps_tie(const struct adapter *a);
+
+/* peft/copy.c, peft/tokens.c: what may stand beside any method, as the config says. Tokens come
+ * before the method's own sites, whose change adds to theirs. */
+enum graft_status tokens_place(struct adapter *a, struct graft_err *err);
+enum graft_status copies_place(struct adapter *a, struct graft_err *err);
+/* Add the change of another adapter over the same slots, which can be merged, to the values of one
+ * that is whole. */
+void adapter_start_from(struct adapter *whole, const struct adapter *change);
 
 /* peft/targets.c: does the config place this slot, and which rank and alpha has it there? PEFT's
  * rules: check_target_module_exists, rank_pattern, alpha_pattern. EARG for a regular expression
  * that is wrong. */
-struct target_matcher;
 /* Put PEFT's defaults for the architecture and the method where the config leaves the choice. EARG:
  * there are none. */
 enum graft_status targets_resolve(struct adapter_config *c, const struct slot_list *slots,
@@ -226,6 +250,10 @@ bool targets_feedforward(struct target_matcher *m, const struct slot *s);
 int64_t targets_rank(struct target_matcher *m, const struct slot *s);
 double targets_alpha(struct target_matcher *m, const struct slot *s);
 double targets_density(struct target_matcher *m, const struct slot *s);
+/* Whether modules_to_save holds the module: PEFT copies what ends in such a name, with all that is
+ * in it, but keeps adapters out of a whole name only. */
+bool targets_saves(const struct adapter_config *c, const struct slot *s, int *which);
+bool targets_name_saves(const char *name, const struct slot *s); /* this one of its names */
 /* Notes for what matched nothing (a slip of the pen, mostly): names of a target list, patterns,
  * layers. */
 void targets_note_unused(const struct target_matcher *m);

@@ -41,10 +41,14 @@ void merged_rows(const struct adapter *a, const struct slot *slot, int64_t first
             s->ops->merge_rows(s, first, n, w);
 }
 
+/* A bias that stands in for the base's is what others add to, wherever it is in the list. */
 void merged_bias(const struct adapter *a, const struct slot *slot, float *bias)
 {
     for (const struct adapter_site *s = adapter_at(a, slot); s; s = s->next)
-        if (s->ops->merge_bias)
+        if (s->ops->merge_bias && s->ops->merges == MERGE_REPLACES)
+            s->ops->merge_bias(s, bias);
+    for (const struct adapter_site *s = adapter_at(a, slot); s; s = s->next)
+        if (s->ops->merge_bias && s->ops->merges != MERGE_REPLACES)
             s->ops->merge_bias(s, bias);
 }
 

@@ -9,9 +9,11 @@
 #include "core/file.h"
 #include "peft/config_parts.h"
 
-const struct config_part *const config_parts[] = { &targets_part,    &lora_part,   &variant_part,
-                                                   &ia3_part,        &layers_part, &prompt_part,
-                                                   &bottleneck_part, &rosa_part,   NULL };
+const struct config_part *const config_parts[] = {
+    &targets_part,     &lora_part,       &variant_part, &ia3_part,   &layers_part,
+    &prompt_part,      &bottleneck_part, &rosa_part,    &saved_part, &copies_part,
+    &last_layers_part, &lpft_part,       NULL
+};
 
 static const char *key_path(const struct reading *r, const char *key, struct strbuf *out)
 {
@@ -515,6 +517,13 @@ static enum graft_status parse_over(const struct reading *r, json_t *given, cons
     return st;
 }
 
+static bool is_method(const json_t *map, const char *name)
+{
+    const char *method = json_string_value(json_object_get(map, "method"));
+
+    return method && !strcmp(method, name);
+}
+
 enum graft_status adapter_config_parse(const json_t *map, const struct schema_source *src,
                                        struct adapter_config *out, struct arena *mem,
                                        struct graft_err *err)
@@ -532,8 +541,14 @@ enum graft_status adapter_config_parse(const json_t *map, const struct schema_so
     if (!config_is_text(from))
         return config_bad_form(&r, "init_from", from);
     path_absolute(&abs, json_string_value(from));
-    st =
-        parse_over(&r, (json_t *)map, strbuf_str(&abs), &c); /* jansson's iterators take no const */
+    if (is_method(map, "lpft"))
+        st = config_bad(&r, "init_from",
+                        "lpft starts from the base; give a checkpoint as base, or use full, which "
+                        "starts from any adapter that can be merged");
+    else if (is_method(map, "full")) /* whose keys say nothing about a whole model */
+        st = parse_map(&r, map, &c);
+    else
+        st = parse_over(&r, (json_t *)map, strbuf_str(&abs), &c); /* jansson takes no const */
     if (!st && !(c.init_from = arena_strdup(mem, strbuf_str(&abs))))
         st = config_no_memory(&r);
     if (!st)

@@ -77,6 +77,20 @@ enum rosa_schedule {
     ROSA_LOW_RANK /* lora_only */
 };
 
+/* Which biases of the base train beside the adapter. */
+enum bias_copies {
+    BIAS_COPIES_NONE,
+    BIAS_COPIES_ALL,    /* every bias there is */
+    BIAS_COPIES_TARGETS /* lora_only: those of the modules with an adapter */
+};
+
+/* Tokens whose rows of one module are trained. */
+struct token_rows {
+    const char *module; /* NULL: the input embedding (a list without a name) */
+    int32_t *id;
+    int count;
+};
+
 /* Strings and arrays live in the arena they were parsed into. */
 struct adapter_config {
     const char *method; /* "lora" */
@@ -108,9 +122,20 @@ struct adapter_config {
     int64_t warmup;
     const char *mask_load_path, *mask_save_path; /* absolute; NULL: none */
     bool terminate_after_mask_generation;
-    double spa_lr_ratio;                            /* the sparse values' multiple of the rate */
-    const char *init_from;                          /* absolute path; NULL: a fresh adapter */
-    bool save_bf16;                                 /* save_dtype: bf16, else f32 */
+    double spa_lr_ratio;          /* the sparse values' multiple of the rate */
+    const char **modules_to_save; /* ends of module paths */
+    int modules_to_save_count;
+    enum bias_copies bias;
+    struct token_rows *tokens; /* trainable_token_indices */
+    int tokens_count;
+    bool ensure_weight_tying;
+    int64_t last_layers; /* of method last_layers; `first_layer` is set when the model is known */
+    int64_t first_layer;
+    int64_t probe_steps;   /* of method lpft */
+    double probe_lr;       /* NAN: optim.lr */
+    bool untie_head;       /* of method full: a tied head becomes one of its own */
+    const char *init_from; /* absolute path; NULL: a fresh adapter */
+    bool save_bf16;        /* save_dtype: bf16, else f32 */
     const char *base_model_name_or_path, *revision; /* NULL: not known */
 };
 
@@ -135,6 +160,9 @@ enum graft_status adapter_config_write(const struct adapter_config *c, const cha
 /* The `adapter:` section of a resolved config: every key that works, Graft's own too. The caller
  * owns the result; NULL when there is no memory. */
 json_t *adapter_config_json(const struct adapter_config *c);
+
+/* Does the method train every weight, so that its files are a checkpoint? */
+bool adapter_is_whole(const struct adapter_config *c);
 
 /* The keys of `adapter:`, for --help-config. */
 extern const struct key_table adapter_keys;

@@ -18,6 +18,10 @@ struct adapter_raw {
     const json_t *feedforward_modules;
     bool init_ia3_weights;
     const char *base_model_name_or_path, *revision, *task_type;
+    const json_t *modules_to_save, *trainable_token_indices, *probe_lr;
+    int bias; /* enum bias_copies */
+    bool ensure_weight_tying;
+    int64_t last_layers, probe_steps;
     bool inference_mode;
     const char *peft_version;
     int64_t num_virtual_tokens, token_dim, num_layers, num_attention_heads;
@@ -44,10 +48,13 @@ extern const struct key_table adapter_file_keys;
 /* Methods that share keys. */
 #define LOW_RANK   "lora, dora, rosa"
 #define LAYERED    LOW_RANK ", spa"
-#define TARGETED   LAYERED ", ia3"
+#define TARGETED   LAYERED ", ia3, layernorm"
 #define PROMPTS    "prompt, ptuning, prefix"
 #define SPARSE     "rosa, spa"
 #define BOTTLENECK "houlsby, pfeiffer, parallel"
+/* Methods whose output is a checkpoint: they train everything and keep nothing beside it. */
+#define WHOLE  "full, lpft"
+#define SAVERS TARGETED ", " PROMPTS ", " BOTTLENECK ", bitfit, head, last_layers"
 
 /* The choices of init_weights and of non_linearity. */
 enum { INIT_ZERO, INIT_BERT, INIT_HOULSBY, INIT_MAM };

@@ -27,6 +27,7 @@ struct config_part {
 };
 extern const struct config_part lora_part, variant_part, ia3_part, layers_part, targets_part;
 extern const struct config_part prompt_part, bottleneck_part, rosa_part;
+extern const struct config_part saved_part, copies_part, last_layers_part, lpft_part;
 extern const struct config_part *const config_parts[]; /* NULL-terminated; peft/config.c */
 
 /* EARG "PLACE: adapter.KEY: ...". */

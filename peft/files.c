@@ -85,6 +85,22 @@ static const struct tensor *tensor_named(const struct adapter *a, const char *na
     return NULL;
 }
 
+/* The entry in a file, under its name or the one it had before. */
+static const struct stored_tensor *find_entry(const struct store *s, const struct adapter_entry *e)
+{
+    const struct stored_tensor *t = store_find(s, e->tensor->name);
+
+    return t || !e->older ? t : store_find(s, e->older);
+}
+
+static bool is_older_name(const struct adapter *a, const char *name)
+{
+    for (int i = 0; i < a->entry_count; i++)
+        if (a->entry[i].older && !strcmp(a->entry[i].older, name))
+            return true;
+    return false;
+}
+
 static int count_in(const struct adapter *a, enum param_file file)
 {
     int n = 0;
@@ -150,11 +166,31 @@ static bool is_spare(const struct adapter *a, const char *name)
     return false;
 }
 
+/* PEFT writes biases of modules_to_save (with bias: all) and resized embeddings again under names
+ * of its own wrapper: MODULE.modules_to_save.X is the copy, MODULE.original_module.X the base's. */
+static bool saved_twice(const struct adapter *a, const char *name)
+{
+    static const char *const marks[] = { ".modules_to_save.", ".original_module." };
+
+    for (int i = 0; i < 2; i++) {
+        const char *at = strstr(name, marks[i]);
+        const size_t skip = strlen(marks[i]) - 1; /* all but the last dot */
+        char plain[256];
+
+        if (!at)
+            continue;
+        snprintf(plain, sizeof plain, "%.*s%s", (int)(at - name), name, at + skip);
+        return tensor_named(a, plain) != NULL;
+    }
+    return false;
+}
+
 static void check_extra(const struct adapter *a, const struct stored_tensor *t, struct complaint *c)
 {
     const struct slot *slot = copied_slot(a, t->name);
 
-    if (tensor_named(a, t->name) || is_spare(a, t->name) || (slot && same_weight(slot, t)))
+    if (tensor_named(a, t->name) || is_older_name(a, t->name) || is_spare(a, t->name) ||
+        (slot && same_weight(slot, t)) || saved_twice(a, t->name))
         return;
     complain(c, GRAFT_EFORMAT,
              slot ? "a changed copy of the base's weight, not supported:" : "unexpected:", t->name);
@@ -167,7 +203,7 @@ static enum graft_status check_all(const struct adapter *a, const struct store *
     int64_t known = 0;
 
     for (int i = 0; i < a->entry_count; i++) {
-        const struct stored_tensor *t = store_find(s, a->entry[i].tensor->name);
+        const struct stored_tensor *t = find_entry(s, &a->entry[i]);
 
         if (a->entry[i].file != file)
             continue;
@@ -196,6 +232,28 @@ void adapter_read_index(const struct stored_tensor *t, const struct adapter_entr
         to[i] = ((const int16_t *)t->mat.data)[i];
 }
 
+/* A second copy of values that are filled already must say the same. */
+static enum graft_status check_shared(const struct adapter_entry *e, const struct store *s,
+                                      struct graft_err *err)
+{
+    const struct tensor *p = e->tensor;
+    const int64_t width = p->dim[p->ndim - 1], rows = elems(p) / width;
+    float *row = mem_array((size_t)width, sizeof *row);
+    bool same = true;
+
+    if (!row)
+        return graft_fail_nomem(err, p->name, (size_t)width * sizeof *row);
+    for (int64_t i = 0; i < rows && same; i++) {
+        qmat_decode(&store_find(s, p->name)->mat, i * width, width, row);
+        same = !memcmp(row, (const float *)p->data + i * width, (size_t)width * sizeof *row);
+    }
+    mem_free(row);
+    return same ? GRAFT_OK
+                : graft_fail(err, GRAFT_EFORMAT,
+                             "%s: %s differs from the tensor it is tied to (ensure_weight_tying)",
+                             s->path, p->name);
+}
+
 static enum graft_status fill_all(struct adapter *a, const struct store *s, enum param_file file,
                                   struct graft_err *err)
 {
@@ -210,7 +268,10 @@ static enum graft_status fill_all(struct adapter *a, const struct store *s, enum
             adapter_read_index(store_find(s, p->name), &a->entry[i]);
             continue;
         }
-        qmat_decode(&store_find(s, p->name)->mat, 0, n, v);
+        if (a->entry[i].shared)
+            GRAFT_TRY(check_shared(&a->entry[i], s, err));
+        else
+            qmat_decode(&find_entry(s, &a->entry[i])->mat, 0, n, v);
         for (int64_t k = 0; k < n; k++)
             if (!isfinite(v[k]))
                 return graft_fail(err, GRAFT_EFORMAT, "%s: %s[%lld] is %g", s->path, p->name,
@@ -364,6 +425,8 @@ static int resolved_targets(const struct adapter *a, const char **name)
     for (int i = 0; i < a->site_count; i++) {
         const char *dot = strrchr(a->site[i].slot->name, '.');
 
+        if (a->site[i].ops != a->ops)
+            continue; /* a copy beside the adapters */
         name[n++] = dot ? dot + 1 : a->site[i].slot->name;
     }
     qsort(name, (size_t)n, sizeof *name, by_text);

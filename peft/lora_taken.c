@@ -52,10 +52,26 @@ enum graft_status lora_taken_build(struct adapter_site *s, struct graft_err *err
 {
     const int64_t R = s->r, in = s->slot->in, out = s->slot->out;
     const struct param_spec spec[] = {
-        [LORA_A0] = { NULL, ".lora_A.start", 2, { R, in }, FILE_NONE, true, 0 },
-        [LORA_B0] = { NULL, ".lora_B.start", 2, { out, R }, FILE_NONE, true, 0 },
-        [LORA_FILE_A] = { NULL, ".lora_A.weight", 2, { 2 * R, in }, FILE_ADAPTER, true, 0 },
-        [LORA_FILE_B] = { NULL, ".lora_B.weight", 2, { out, 2 * R }, FILE_ADAPTER, true, 0 },
+        [LORA_A0] = { .suffix = ".lora_A.start",
+                      .ndim = 2,
+                      .dim = { R, in },
+                      .file = FILE_NONE,
+                      .fixed = true },
+        [LORA_B0] = { .suffix = ".lora_B.start",
+                      .ndim = 2,
+                      .dim = { out, R },
+                      .file = FILE_NONE,
+                      .fixed = true },
+        [LORA_FILE_A] = { .suffix = ".lora_A.weight",
+                          .ndim = 2,
+                          .dim = { 2 * R, in },
+                          .file = FILE_ADAPTER,
+                          .fixed = true },
+        [LORA_FILE_B] = { .suffix = ".lora_B.weight",
+                          .ndim = 2,
+                          .dim = { out, 2 * R },
+                          .file = FILE_ADAPTER,
+                          .fixed = true },
     };
 
     for (int i = LORA_A0; i <= LORA_FILE_B; i++) {

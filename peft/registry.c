@@ -4,8 +4,9 @@
 #include "peft/methods.h"
 
 const struct adapter_ops *const adapter_methods[] = {
-    &lora_ops,    &dora_ops,   &rosa_ops,    &spa_ops,      &ia3_ops,      &prompt_ops,
-    &ptuning_ops, &prefix_ops, &houlsby_ops, &pfeiffer_ops, &parallel_ops, NULL,
+    &lora_ops,    &dora_ops,   &rosa_ops,        &spa_ops,      &ia3_ops,      &prompt_ops,
+    &ptuning_ops, &prefix_ops, &houlsby_ops,     &pfeiffer_ops, &parallel_ops, &layernorm_ops,
+    &bitfit_ops,  &head_ops,   &last_layers_ops, &full_ops,     NULL,
 };
 
 const struct adapter_ops *adapter_method(const char *name)

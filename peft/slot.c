@@ -138,3 +138,8 @@ enum graft_status slot_changed_norms(const struct slot *s, int64_t R, float scal
     mem_free(scratch);
     return GRAFT_OK;
 }
+
+bool slot_is_float(const struct slot *s)
+{
+    return qtypes[s->w->type].is_float;
+}

@@ -67,6 +67,8 @@ struct slot_list {
 
 /* Rows [first, first + n) of the weight as f32: out (n, in). */
 void slot_decode_rows(const struct slot *s, int64_t first, int64_t n, float *out);
+/* Is the weight of a linear or embedding stored as floats? */
+bool slot_is_float(const struct slot *s);
 /* The bias of a linear that has one, the weight of a norm: out (out features). */
 void slot_bias(const struct slot *s, float *out);
 void slot_vector(const struct slot *s, float *out);

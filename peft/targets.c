@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "peft/adapter.h"
+#include "peft/config_keys.h"
 
 struct name_rule {
     pcre2_code *regex; /* NULL: a list */
@@ -25,6 +26,7 @@ struct target_matcher {
     pcre2_code **layer; /* one a layers_pattern; or one general rule */
     int layer_count;
     pcre2_code **rank, **alpha, **density;       /* in the order of the config */
+    pcre2_code **saved;                          /* modules_to_save, which get no adapter */
     bool *used;                                  /* which names of a target list matched */
     bool *rank_used, *alpha_used, *density_used; /* and which patterns decided something, */
     bool *layer_used;                            /* and which layers */
@@ -35,13 +37,20 @@ struct target_matcher {
 /* PEFT's constants.py, for the architectures Graft has. */
 enum { MOST_DEFAULTS = 4 };
 static const struct {
-    const char *model_type, *lora[MOST_DEFAULTS], *ia3[MOST_DEFAULTS],
-        *ia3_feedforward[MOST_DEFAULTS];
+    const char *users, *model_type, *name[MOST_DEFAULTS], *feedforward[MOST_DEFAULTS];
 } default_targets[] = {
-    { "llama", { "q_proj", "v_proj" }, { "k_proj", "v_proj", "down_proj" }, { "down_proj" } },
-    { "mistral", { "q_proj", "v_proj" }, { "k_proj", "v_proj", "down_proj" }, { "down_proj" } },
-    { "qwen2", { "q_proj", "v_proj" }, { "q_proj", "v_proj", "down_proj" }, { "down_proj" } },
-    { "qwen3", { "q_proj", "v_proj" }, { "q_proj", "v_proj", "down_proj" }, { "down_proj" } },
+    { LAYERED, "llama", { "q_proj", "v_proj" }, { NULL } },
+    { LAYERED, "mistral", { "q_proj", "v_proj" }, { NULL } },
+    { LAYERED, "qwen2", { "q_proj", "v_proj" }, { NULL } },
+    { LAYERED, "qwen3", { "q_proj", "v_proj" }, { NULL } },
+    { "ia3", "llama", { "k_proj", "v_proj", "down_proj" }, { "down_proj" } },
+    { "ia3", "mistral", { "k_proj", "v_proj", "down_proj" }, { "down_proj" } },
+    { "ia3", "qwen2", { "q_proj", "v_proj", "down_proj" }, { "down_proj" } },
+    { "ia3", "qwen3", { "q_proj", "v_proj", "down_proj" }, { "down_proj" } },
+    { "layernorm", "llama", { "input_layernorm", "post_attention_layernorm", "norm" }, { NULL } },
+    { "layernorm", "mistral", { "input_layernorm", "post_attention_layernorm", "norm" }, { NULL } },
+    { "layernorm", "qwen2", { "post_attention_layernorm" }, { NULL } },
+    { "layernorm", "qwen3", { "post_attention_layernorm" }, { NULL } },
 };
 
 static enum graft_status compile(struct target_matcher *m, const char *key, const char *before,
@@ -118,19 +127,33 @@ static enum graft_status compile_patterns(struct target_matcher *m, const char *
     return GRAFT_OK;
 }
 
+/* PEFT: such a path, or anything inside it, gets no adapter. */
+static enum graft_status compile_saved(struct target_matcher *m, struct graft_err *err)
+{
+    const struct adapter_config *c = m->config;
+
+    m->saved = arena_array(&m->mem, (size_t)c->modules_to_save_count, sizeof(pcre2_code *));
+    if (!m->saved)
+        return graft_fail_nomem(err, "modules_to_save", (size_t)c->modules_to_save_count);
+    for (int i = 0; i < c->modules_to_save_count; i++)
+        GRAFT_TRY(compile(m, "modules_to_save", "^(?:|.*\\.)(?:", c->modules_to_save[i],
+                          ")(?:\\z|\\..*)", &m->saved[i], err));
+    return GRAFT_OK;
+}
+
 static enum graft_status resolve_default(const char *key, const struct adapter_config *c,
                                          const char *model_type, struct target_set *out,
                                          struct graft_err *err)
 {
-    const bool ia3 = !strcmp(c->method, "ia3"), feedforward = !strcmp(key, "feedforward_modules");
+    const bool feedforward = !strcmp(key, "feedforward_modules");
 
     for (size_t i = 0; i < sizeof default_targets / sizeof *default_targets; i++) {
-        if (strcmp(default_targets[i].model_type, model_type) != 0)
+        if (strcmp(default_targets[i].model_type, model_type) != 0 ||
+            !schema_lists(default_targets[i].users, c->method))
             continue;
         /* only read, like the names of every config */
-        out->name = (const char **)(uintptr_t)(feedforward ? default_targets[i].ia3_feedforward
-                                               : ia3       ? default_targets[i].ia3
-                                                           : default_targets[i].lora);
+        out->name = (const char **)(uintptr_t)(feedforward ? default_targets[i].feedforward
+                                                           : default_targets[i].name);
         for (out->count = 0; out->count < MOST_DEFAULTS && out->name[out->count];)
             out->count++;
         out->kind = TARGETS_LIST;
@@ -214,6 +237,7 @@ enum graft_status targets_compile(const struct adapter_config *c, struct target_
         return graft_fail_nomem(err, "target_modules", (size_t)m->target.count);
     if (c->layers_to_transform_count)
         GRAFT_TRY(compile_layers(m, err));
+    GRAFT_TRY(compile_saved(m, err));
     GRAFT_TRY(
         compile_patterns(m, "rank_pattern", c->rank_pattern, c->rank_pattern_count, &m->rank, err));
     GRAFT_TRY(compile_patterns(m, "alpha_pattern", c->alpha_pattern, c->alpha_pattern_count,
@@ -248,6 +272,9 @@ static bool in_layers(struct target_matcher *m, const char *name)
 
 static bool excluded(struct target_matcher *m, const char *name)
 {
+    for (int i = 0; i < m->config->modules_to_save_count; i++)
+        if (run(m, m->saved[i], name))
+            return true;
     if (m->exclude.regex)
         return run(m, m->exclude.regex, name);
     for (int i = 0; i < m->exclude.count; i++)
@@ -288,6 +315,39 @@ bool targets_feedforward(struct target_matcher *m, const struct slot *s)
         if (n <= len && !strcmp(s->name + len - n, m->feedforward.name[i]))
             return true;
     }
+    return false;
+}
+
+/* Does the first `len` of a path end in `name`, with no look at dots? */
+static bool ends_in(const char *path, size_t len, const char *name)
+{
+    const size_t n = strlen(name);
+
+    return len >= n && !memcmp(path + len - n, name, n);
+}
+
+bool targets_name_saves(const char *name, const struct slot *s)
+{
+    const size_t all = strlen(s->name);
+
+    /* the module, and every module it is in; a list of modules cannot be copied */
+    for (size_t len = 1; len <= all; len++) {
+        const char next = s->name[len];
+        const bool list = next == '.' && s->name[len + 1] >= '0' && s->name[len + 1] <= '9';
+
+        if ((next == '\0' || next == '.') && !list && ends_in(s->name, len, name))
+            return true;
+    }
+    return false;
+}
+
+bool targets_saves(const struct adapter_config *c, const struct slot *s, int *which)
+{
+    for (int i = 0; i < c->modules_to_save_count; i++)
+        if (targets_name_saves(c->modules_to_save[i], s)) {
+            *which = i;
+            return true;
+        }
     return false;
 }
 
@@ -360,6 +420,7 @@ void targets_free(struct target_matcher *m)
     pcre2_code_free(m->exclude.regex);
     pcre2_code_free(m->feedforward.regex);
     free_codes(m->layer, m->layer_count);
+    free_codes(m->saved, m->config->modules_to_save_count);
     free_codes(m->rank, m->config->rank_pattern_count);
     free_codes(m->alpha, m->config->alpha_pattern_count);
     free_codes(m->density, m->config->density_pattern_count);

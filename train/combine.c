@@ -105,6 +105,11 @@ static enum graft_status check_sites(const struct combining *c, const struct sou
         if (why_no_change(site->ops))
             return graft_fail(err, GRAFT_EARG, "%s: a %s adapter cannot be combined: %s", s->dir,
                               site->ops->name, why_no_change(site->ops));
+        if (site->ops->merge_bias && site->ops->merges == MERGE_REPLACES && site->slot->has_bias)
+            return graft_fail(err, GRAFT_EARG,
+                              "%s: the result is a LoRA adapter, which has no place for the "
+                              "trained bias of %s",
+                              s->dir, site->slot->name);
         if (!(lora_ops.sites & site->slot->site))
             return graft_fail(err, GRAFT_EARG,
                               "%s: the result is a LoRA adapter, which has no place for a change "
@@ -119,14 +124,29 @@ static enum graft_status check_sites(const struct combining *c, const struct sou
     return GRAFT_OK;
 }
 
+/* What stands beside an adapter in place of the base's own values; NULL: nothing. */
+static const char *copies_of(const struct adapter_config *c)
+{
+    return c->modules_to_save_count ? "modules_to_save"
+           : c->bias                ? "trained biases"
+           : c->tokens_count        ? "trainable_token_indices"
+                                    : NULL;
+}
+
 static enum graft_status load_sources(struct combining *c, struct graft_err *err)
 {
     for (int i = 0; i < c->opts->adapters; i++) {
-        const struct adapter_ops *ops = adapter_method(c->source[i].task->config.method);
+        const struct adapter_config *config = &c->source[i].task->config;
+        const struct adapter_ops *ops = adapter_method(config->method);
+        const char *copies = copies_of(config);
 
         if (ops && why_no_change(ops))
             return graft_fail(err, GRAFT_EARG, "%s: a %s adapter cannot be combined: %s",
                               c->source[i].dir, ops->name, why_no_change(ops));
+        if (copies && !c->opts->base)
+            return graft_fail(err, GRAFT_EARG,
+                              "%s: its %s stand in for values of the base: give it with --base B",
+                              c->source[i].dir, copies);
         if (ops && ops->merges != MERGE_ADDS && !c->opts->base)
             return graft_fail(err, GRAFT_EARG,
                               "%s: what %s adapters change depends on the base: give it with "

@@ -349,6 +349,11 @@ static enum graft_status read_adapter(const struct loading *l, const json_t *map
     if (!c->base_name)
         c->base_name = name;
     c->adapter.base_model_name_or_path = c->base_name;
+    if (adapter_is_whole(&c->adapter) && c->quant.mode == QUANT_TYPE)
+        return schema_fail(
+            l->src, "quant", l->err,
+            "adapter.method %s trains every weight, which takes floats: leave it out",
+            c->adapter.method);
     return GRAFT_OK;
 }
 

@@ -9,6 +9,13 @@ const char *const export_names[EXPORT_FORMS + 1] = { "gguf", "peft", "adapter-hu
 
 static const char NO_BOTTLENECKS[] = "PEFT has no bottleneck adapters";
 
+static const char AS_SAVED[] = "which method it was: PEFT takes it for LoRA of rank 1 that changes "
+                               "nothing, with the copies as "
+                               "modules_to_save, and would train the LoRA, too";
+static const char AS_BIASES[] =
+    "which method it was: PEFT takes it for LoRA of rank 1 that changes nothing, with bias: all, "
+    "and would train the LoRA, too";
+
 const struct exporter exporters[] = {
     { "rosa", EXPORT_PEFT, "the sparse part, which changes the weights beside the low-rank one",
       export_rosa },
@@ -22,6 +29,9 @@ const struct exporter exporters[] = {
     { "houlsby", EXPORT_PEFT, NO_BOTTLENECKS, NULL },
     { "pfeiffer", EXPORT_PEFT, NO_BOTTLENECKS, NULL },
     { "parallel", EXPORT_PEFT, NO_BOTTLENECKS, NULL },
+    { "bitfit", EXPORT_PEFT, AS_BIASES, export_copies },
+    { "head", EXPORT_PEFT, AS_SAVED, export_copies },
+    { "last_layers", EXPORT_PEFT, AS_SAVED, export_copies },
     { .method = NULL },
 };
 

@@ -46,6 +46,8 @@ extern const struct exporter exporters[]; /* ends with a row whose method is NUL
 
 /* train/export_hub.c */
 enum graft_status export_hub(const struct exporting *x, struct graft_err *err);
+/* train/export_copies.c: copies of the base's tensors as PEFT keeps them beside an adapter. */
+enum graft_status export_copies(const struct exporting *x, struct graft_err *err);
 /* train/export_gguf.c */
 enum graft_status export_gguf(const struct exporting *x, struct graft_err *err);
 /* train/export_rosa.c: a folder with a LoRA adapter. EARG: there is no low-rank part. */

@@ -30,6 +30,9 @@ static const char *obstacle(const struct base *b, const struct adapter_site *s, 
 {
     const bool tied = b->ck.config.tied;
 
+    for (const struct adapter_site *k = s; k; k = k->next)
+        if (k->ops->merges == MERGE_REPLACES && changes_a_bias(k, work))
+            return "it has a bias of its own, which a GGUF adapter has no place for";
     if (!s->ops->factors || s->next)
         return "its change is no product of two factors, which is all that a GGUF adapter holds";
     if (changes_a_bias(s, work))

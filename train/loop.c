@@ -14,6 +14,7 @@ static const char HELD_FILE[] = "valid.jsonl"; /* in the output folder */
 
 struct loop {
     struct run *r;
+    const struct run_config *config; /* as given: r->config is that of one stage */
     struct output out;
     struct run_result result;
     int64_t pass;      /* forward passes so far: the random stream of dropout */
@@ -82,48 +83,13 @@ static enum graft_status forward_backward(struct loop *l, int64_t i, struct step
     return GRAFT_OK;
 }
 
-static enum graft_status save_adapter(const struct run *r, const char *dir, struct graft_err *err)
-{
-    struct facts f = { .base_path = r->base_path,
-                       .change = r->change,
-                       .compute = r->config->compute,
-                       .max_length = r->config->data.max_length,
-                       .mask_prompt = r->config->data.mask_prompt,
-                       .train_on_last = r->config->data.train_on_last };
-    json_t *quant = base_quant_json(&r->base);
-    enum graft_status st = dir_make(dir, err);
-    const struct chat *chat = r->base.text.chat;
-    struct sha256 sha;
-    char hash[65];
-
-    memcpy(f.base_hash, r->base.ck.hash, sizeof f.base_hash);
-    if (chat) {
-        sha256_init(&sha);
-        chat_hash(chat, &sha);
-        sha256_finish(&sha, hash);
-        f.template_name = r->config->data.template_name;
-        f.template_hash = hash;
-        f.template_date = chat_date(chat);
-    }
-    if (f.compute == COMPUTE_AUTO)
-        f.compute = COMPUTE_F32;
-    if (!st)
-        st = adapter_save(r->adapter, dir, err);
-    if (!st)
-        st = facts_write(dir, &f, quant, err);
-    if (!st)
-        st = text_copy(r->config->base, &r->base.text, dir, err);
-    json_decref(quant);
-    return st;
-}
-
 static enum graft_status save_in(const struct loop *l, const char *name, struct graft_err *err)
 {
     struct strbuf dir = STRBUF_INIT;
     enum graft_status st;
 
     path_join(&dir, l->out.dir, name);
-    st = save_adapter(l->r, strbuf_str(&dir), err);
+    st = run_save(l->r, strbuf_str(&dir), err);
     strbuf_release(&dir);
     return st;
 }
@@ -350,7 +316,7 @@ static void config_hash(const struct run_config *c, char hex[65])
 static enum graft_status write_result(struct loop *l, struct graft_err *err)
 {
     const struct run_result *s = &l->result;
-    const struct run_config *c = l->r->config;
+    const struct run_config *c = l->config;
     json_t *best = s->best_step ? json_pack("{s:I, s:o}", "step", (json_int_t)s->best_step,
                                             "valid_loss", json_number(s->best_loss))
                                 : json_null();
@@ -375,12 +341,14 @@ static enum graft_status write_result(struct loop *l, struct graft_err *err)
     return st;
 }
 
-static size_t adapter_bytes(const char *dir)
+static size_t adapter_bytes(const struct run *r, const char *dir)
 {
     struct strbuf path = STRBUF_INIT;
     struct mapped_file m = { NULL, 0 };
     size_t size;
 
+    if (adapter_is_whole(&r->config->adapter))
+        return (size_t)r->adapter->param_elems * (r->config->adapter.save_bf16 ? 2 : 4);
     path_join(&path, dir, "adapter_model.safetensors");
     file_map(strbuf_str(&path), &m, NULL);
     size = m.size;
@@ -395,12 +363,13 @@ static enum graft_status finish(struct loop *l, double start, enum graft_status 
 {
     struct run_result *s = &l->result;
     const bool stopped = !st && s->steps < l->r->steps && !l->over;
+    const bool whole = adapter_is_whole(&l->r->config->adapter);
     enum graft_status saved = GRAFT_OK;
 
     s->status = st ? "failed" : stopped ? "interrupted" : "finished";
     if (!st)
-        saved = save_adapter(l->r, l->out.dir, err);
-    s->adapter_bytes = !st && !saved ? adapter_bytes(l->out.dir) : 0;
+        saved = run_save(l->r, l->out.dir, err);
+    s->adapter_bytes = !st && !saved ? adapter_bytes(l->r, l->out.dir) : 0;
     s->trainable = l->r->adapter->param_elems;
     s->changed_base = l->r->adapter->changes_base;
     s->planned = l->r->memory.total;
@@ -416,9 +385,10 @@ static enum graft_status finish(struct loop *l, double start, enum graft_status 
     if (!saved && stopped)
         return graft_fail(
             err, GRAFT_ESTOPPED,
-            "stopped after step %lld of %lld; the adapter is in %s, go on from it with "
-            "adapter.init_from and another output",
-            (long long)s->steps, (long long)l->r->steps, l->out.dir);
+            "stopped after step %lld of %lld; the %s is in %s, go on from it with %s and another "
+            "output",
+            (long long)s->steps, (long long)l->r->steps, whole ? "checkpoint" : "adapter",
+            l->out.dir, whole ? "base" : "adapter.init_from");
     return saved;
 }
 
@@ -448,7 +418,7 @@ static enum graft_status write_changed_base(const struct loop *l, struct graft_e
 static enum graft_status write_config(struct loop *l, struct graft_err *err)
 {
     struct strbuf text = STRBUF_INIT;
-    enum graft_status st = config_to_yaml(l->r->config, &text, err);
+    enum graft_status st = config_to_yaml(l->config, &text, err);
 
     if (!st)
         st = output_text(&l->out, "config.yaml", strbuf_str(&text), text.len, err);
@@ -465,6 +435,41 @@ static size_t file_bytes(const struct run *r)
         (size_t)r->adapter->param_elems * value * (r->data.has_valid && c->train.keep_best ? 2 : 1);
 
     return saved > r->memory.disk ? saved : r->memory.disk;
+}
+
+/* The run of one stage, in a folder that is claimed. */
+static enum graft_status run_stage(struct loop *l, const struct run_config *stage,
+                                   const struct run_hooks *hooks, struct graft_err *err)
+{
+    const double start = now();
+    struct run *r = l->r;
+    enum graft_status st = run_setup(stage, hooks, false, r, err);
+
+    if (st) {
+        l->result.status = NULL;
+        output_discard(&l->out);
+        return st;
+    }
+    l->good = mem_array((size_t)r->adapter->param_elems, sizeof *l->good);
+    st = l->good ? output_begin(&l->out, err)
+                 : graft_fail_nomem(err, "adapter", (size_t)r->adapter->param_elems * 4);
+    if (!st)
+        output_note_room(&l->out, file_bytes(r));
+    if (!st)
+        st = write_config(l, err);
+    if (r->evaluator && hooks)
+        evaluator_stop_at(r->evaluator, hooks->stop);
+    if (!st)
+        st = write_held(l, err);
+    if (!st)
+        st = write_changed_base(l, err);
+    if (!st)
+        st = all_steps(l, err);
+    st = finish(l, start, st, err);
+    mem_free(l->good);
+    run_release(r);
+    output_close(&l->out);
+    return st;
 }
 
 /* A run must not write over what it reads. */
@@ -500,55 +505,49 @@ static enum graft_status check_output(const struct run_config *config, struct gr
                 : GRAFT_OK;
 }
 
+static bool has_stages(const struct run_config *c)
+{
+    return !strcmp(c->adapter.method, "lpft");
+}
+
 enum graft_status train_run(const struct run_config *config, bool force,
                             const struct run_hooks *hooks, struct run_result *out,
                             struct graft_err *err)
 {
-    const double start = now();
     struct run r;
-    struct loop l = { .r = &r, .result = { .status = "failed", .loss = NAN, .valid_loss = NAN } };
-    enum graft_status st;
+    struct loop l = { .r = &r,
+                      .config = config,
+                      .result = { .status = "failed", .loss = NAN, .valid_loss = NAN } };
+    struct run_config stage = *config;
+    struct arena mem = ARENA_INIT;
+    enum graft_status st = GRAFT_OK;
 
     GRAFT_TRY(check_output(config, err));
     GRAFT_TRY(phase_check(config, force, err));
     /* the output is claimed first: a minute of loading must not end in a refusal */
-    GRAFT_TRY(output_open(config->output, force, &l.out, err));
-    st = run_setup(config, hooks, false, &r, err);
-    if (st) {
-        l.result.status = NULL;
-        *out = l.result;
-        output_discard(&l.out);
-        return st;
+    GRAFT_TRY(output_open(config->output, force, adapter_is_whole(&config->adapter), &l.out, err));
+    if (has_stages(config)) {
+        l.out.keep = lpft_folder;
+        st = lpft_probe(config, force, hooks, &stage, &mem, out, err);
+        out->first_stage = true;
+        if (st)
+            output_discard(&l.out);
     }
-    l.good = mem_array((size_t)r.adapter->param_elems, sizeof *l.good);
-    st = l.good ? output_begin(&l.out, err)
-                : graft_fail_nomem(err, "adapter", (size_t)r.adapter->param_elems * 4);
-    if (!st)
-        output_note_room(&l.out, file_bytes(&r));
-    if (!st)
-        st = write_config(&l, err);
-    if (r.evaluator && hooks)
-        evaluator_stop_at(r.evaluator, hooks->stop);
-    if (!st)
-        st = write_held(&l, err);
-    if (!st)
-        st = write_changed_base(&l, err);
-    if (!st)
-        st = all_steps(&l, err);
-    st = finish(&l, start, st, err);
-    *out = l.result;
-    mem_free(l.good);
-    run_release(&r);
-    output_close(&l.out);
+    if (!st) {
+        st = run_stage(&l, &stage, hooks, err);
+        *out = l.result;
+    }
+    arena_release(&mem);
     return st;
 }
 
 enum graft_status train_plan(const struct run_config *config, const struct run_hooks *hooks,
                              struct graft_err *err)
 {
+    const struct run_config second = lpft_second(config);
     struct run r;
 
-    GRAFT_TRY(run_setup(config, hooks, true, &r, err));
+    GRAFT_TRY(run_setup(has_stages(config) ? &second : config, hooks, true, &r, err));
     run_release(&r);
     return GRAFT_OK;
 }

@@ -8,7 +8,7 @@
 #include "train/merge_impl.h"
 #include "train/output.h"
 
-enum { ROWS_BYTES = 16 << 20 };                /* of f32 rows worked on at once */
+enum { ROWS_BYTES = 16 << 20, FEW_BYTES = 1 << 20 };
 static const int64_t SHARD_BYTES = 5000000000; /* 5 GB, as transformers cuts */
 
 static const struct model_tensor *tensor_named(const struct merge *m, const char *name)
@@ -63,6 +63,7 @@ static enum graft_status write_tensor(void *user, const struct safetensors_entry
     struct merge *m = user;
     const struct model_tensor *t = tensor_named(m, e->name);
     const struct qtype_info *q = &qtypes[e->type];
+    const struct stored_tensor *s = checkpoint_find(&m->base.ck, t->name);
     const int64_t cols = t->mat.cols, step = m->room / cols;
 
     for (int64_t i = 0; i < t->mat.rows; i += step) {
@@ -71,6 +72,8 @@ static enum graft_status write_tensor(void *user, const struct safetensors_entry
         GRAFT_TRY(merge_rows(m, t, i, n, err));
         GRAFT_TRY(merge_encode(m, t->name, e->type, n * cols, err));
         out_file_write(f, m->coded, (size_t)(n * cols) * (size_t)q->block_bytes);
+        if (s && s->mat.data == t->mat.data) /* read once: the file's pages need not stay */
+            file_forget(s->mat.data, s->bytes / (size_t)t->mat.rows * (size_t)(i + n));
     }
     return GRAFT_OK;
 }
@@ -266,36 +269,27 @@ static enum qtype gguf_dtype(const struct merge_opts *o)
     return o->dtype == QT_COUNT ? QT_F16 : o->dtype;
 }
 
-/* A change of a bias needs a bias to change; a tied head and its embedding part when one changes.
- */
-static enum graft_status check_sites(struct merge *m, struct graft_err *err)
+static enum graft_status check_sites(const struct merge *m, struct graft_err *err)
 {
     const struct adapter_ops *ops = m->adapter->ops;
 
     if (why_no_change(ops))
         return graft_fail(err, GRAFT_EARG, "a %s adapter cannot be %s: %s", ops->name,
                           m->opts->undo ? "taken out of a model" : "merged", why_no_change(ops));
-    for (int i = 0; i < m->adapter->site_count; i++) {
-        const struct adapter_site *s = &m->adapter->site[i];
-
-        if (m->opts->undo)
-            GRAFT_TRY(change_can_undo(m->adapter, s->slot, err));
-        if (m->adapter->config.lora_bias && !s->slot->has_bias)
-            return graft_fail(err, GRAFT_EARG,
-                              "%s: the adapter has a bias (lora_bias) and the base has none there "
-                              "to merge it into",
-                              s->slot->name);
-        if ((s->slot->is_head || s->slot->site == SITE_EMBED) && m->base.ck.config.tied)
-            m->untied = true;
-    }
+    GRAFT_TRY(adapter_check_merge(m->adapter, err));
+    for (int i = 0; m->opts->undo && i < m->adapter->site_count; i++)
+        GRAFT_TRY(change_can_undo(m->adapter, m->adapter->site[i].slot, err));
     return GRAFT_OK;
 }
 
-static enum graft_status list_tensors(struct merge *m, struct graft_err *err)
+/* `bytes` of f32 rows are worked on at once. */
+static enum graft_status list_tensors(struct merge *m, int64_t bytes, struct graft_err *err)
 {
     const struct model_linear *head = &m->base.model->head;
     int64_t widest = 1;
 
+    /* a tied head that changed needs a tensor of its own */
+    m->untied = m->base.ck.config.tied && !adapter_keeps_tie(m->adapter);
     GRAFT_TRY(model_tensors(m->base.model, &m->mem, &m->tensor, &m->count, err));
     if (m->untied) /* the list has room for the head */
         m->tensor[m->count++] =
@@ -305,7 +299,7 @@ static enum graft_status list_tensors(struct merge *m, struct graft_err *err)
         if (m->tensor[i].mat.cols > widest)
             widest = m->tensor[i].mat.cols;
     widest *= m->base.ck.config.head_dim; /* a GGUF's rows are put in order by heads */
-    m->room = ROWS_BYTES / 4 > widest ? ROWS_BYTES / 4 : widest;
+    m->room = bytes / 4 > widest ? bytes / 4 : widest;
     m->rows = arena_array(&m->mem, (size_t)m->room, sizeof *m->rows);
     m->coded = arena_array(&m->mem, (size_t)m->room, sizeof *m->rows);
     return m->rows && m->coded ? GRAFT_OK
@@ -327,6 +321,14 @@ static enum graft_status open_words(struct merge *m, struct graft_err *err)
     return GRAFT_OK;
 }
 
+static enum graft_status write_files(struct merge *m, const char *words, struct graft_err *err)
+{
+    GRAFT_TRY(write_weights(m, err));
+    GRAFT_TRY(text_copy(words, m->text, m->opts->output, err));
+    GRAFT_TRY(write_generation(m, err));
+    return write_config(m, err); /* last: a folder without it is no checkpoint */
+}
+
 static enum graft_status write_all(struct merge *m, struct graft_err *err)
 {
     const char *words = tasks_text_path(&m->tasks, m->opts->base), *dir = m->opts->output;
@@ -336,17 +338,26 @@ static enum graft_status write_all(struct merge *m, struct graft_err *err)
     if (m->opts->gguf)
         return merge_write_gguf(m, err);
     GRAFT_TRY(result_folder(dir, m->opts->force, &made, err));
-    st = write_weights(m, err);
-    if (!st)
-        st = text_copy(words, m->text, dir, err);
-    if (!st)
-        st = write_generation(m, err);
-    if (!st) /* last: a folder without it is no checkpoint */
-        st = write_config(m, err);
+    st = write_files(m, words, err);
     if (st)
         result_discard(dir, made);
     else
         result_keep();
+    return st;
+}
+
+enum graft_status merge_write(const struct base *base, const char *words, struct adapter *a,
+                              enum qtype dtype, const char *dir, struct graft_err *err)
+{
+    const struct merge_opts opts = { .output = dir };
+    struct merge m = {
+        .opts = &opts, .base = *base, .text = &base->text, .adapter = a, .dtype = dtype
+    };
+    enum graft_status st = list_tensors(&m, FEW_BYTES, err); /* a run is in memory beside it */
+
+    if (!st)
+        st = write_files(&m, words, err);
+    arena_release(&m.mem);
     return st;
 }
 
@@ -415,7 +426,7 @@ enum graft_status merge_run(const struct merge_opts *opts, struct merge_report *
     if (!st)
         st = merge_load_records(&m, err);
     if (!st)
-        st = list_tensors(&m, err);
+        st = list_tensors(&m, ROWS_BYTES, err);
     if (!st)
         st = write_all(&m, err);
     if (!st && opts->audit)

@@ -68,6 +68,11 @@ struct merge_report {
 enum graft_status merge_run(const struct merge_opts *opts, struct merge_report *out,
                             struct graft_err *err);
 
+/* The same of what is open already, into an existing folder, file by file over what is there: the
+ * checkpoint that training every weight ends in. `words`: where the tokenizer's files are. */
+enum graft_status merge_write(const struct base *base, const char *words, struct adapter *a,
+                              enum qtype dtype, const char *dir, struct graft_err *err);
+
 struct quantize_report {
     int64_t tensors;
     size_t bytes; /* of the file */

@@ -34,6 +34,12 @@ static const char *const run_files[] = {
 static const char *const run_folders[] = { "best", "checkpoints", "last_good" };
 /* Further chat templates of a base that has several, in a folder of their own. */
 static const char templates_folder[] = "additional_chat_templates";
+/* A run of two stages has the first one here. It is a run of its own, so no sign of an occupied
+ * folder. */
+static const char *const stage_folders[] = { "probe" };
+/* Where it trained every weight: some of what a merged checkpoint consists of. */
+static const char *const model_files[] = { "config.json", "model.safetensors",
+                                           "model.safetensors.index.json" };
 /* One of these makes a folder one that --force may clear: other files of a run have names that
  * checkpoints and people's own work have too. */
 static const char *const run_marks[] = { "metrics.jsonl", "adapter_config.json", "graft.json",
@@ -88,23 +94,80 @@ static bool is_run_file(const void *user, const char *name)
     return false;
 }
 
-static void remove_run(const char *dir)
+/* Files a merged checkpoint consists of. */
+static bool is_result_file(const void *user, const char *name)
 {
+    static const char *const own[] = { "config.json",
+                                       "generation_config.json",
+                                       "tokenizer.json",
+                                       "tokenizer_config.json",
+                                       "special_tokens_map.json",
+                                       "chat_template.jinja",
+                                       "model.safetensors.index.json" };
+
+    (void)user;
+    for (size_t i = 0; i < COUNT(own); i++)
+        if (!strcmp(name, own[i]))
+            return true;
+    return !strncmp(name, "model", 5) && strstr(name, ".safetensors") != NULL;
+}
+
+static void remove_result(const char *dir)
+{
+    DIR *d = opendir(dir);
+    const struct dirent *e;
+
+    remove_templates(dir);
+    while (d && (e = readdir(d)))
+        if (is_result_file(NULL, e->d_name))
+            remove_named(dir, e->d_name);
+    if (d)
+        closedir(d);
+}
+
+/* Does the folder hold the checkpoint of a run that trained every weight? What somebody else made
+ * has no graft.json, or an adapter beside it. */
+static bool is_whole(const char *dir)
+{
+    return holds(dir, "graft.json") && !holds(dir, "adapter_config.json");
+}
+
+static void remove_files(const char *dir)
+{
+    if (is_whole(dir))
+        remove_result(dir);
     remove_templates(dir);
     file_sweep(dir, is_run_file, NULL);
-    for (size_t i = 0; i < COUNT(run_folders); i++) {
-        struct strbuf path = STRBUF_INIT;
-
-        path_join(&path, dir, run_folders[i]);
-        file_sweep(strbuf_str(&path), is_run_file, NULL);
-        for (size_t k = 0; k < COUNT(run_files); k++)
-            remove_named(strbuf_str(&path), run_files[k]);
-        remove_templates(strbuf_str(&path));
-        rmdir(strbuf_str(&path)); /* stays when somebody put other files into it */
-        strbuf_release(&path);
-    }
     for (size_t k = 0; k < COUNT(run_files); k++)
         remove_named(dir, run_files[k]);
+}
+
+static void remove_folder(const char *dir, const char *name)
+{
+    struct strbuf path = STRBUF_INIT;
+
+    path_join(&path, dir, name);
+    remove_files(strbuf_str(&path));
+    rmdir(strbuf_str(&path)); /* stays when somebody put other files into it */
+    strbuf_release(&path);
+}
+
+static void remove_run(const char *dir, const char *keep)
+{
+    for (size_t i = 0; i < COUNT(stage_folders); i++) {
+        struct strbuf path = STRBUF_INIT;
+
+        if (keep && !strcmp(keep, stage_folders[i]))
+            continue;
+        path_join(&path, dir, stage_folders[i]);
+        for (size_t k = 0; k < COUNT(run_folders); k++)
+            remove_folder(strbuf_str(&path), run_folders[k]);
+        strbuf_release(&path);
+        remove_folder(dir, stage_folders[i]);
+    }
+    for (size_t i = 0; i < COUNT(run_folders); i++)
+        remove_folder(dir, run_folders[i]);
+    remove_files(dir);
 }
 
 /* (optional result) The first of the names that the folder holds. */
@@ -116,14 +179,18 @@ static const char *first_held(const char *dir, const char *const *name, size_t c
     return NULL;
 }
 
-static enum graft_status refuse_occupied(const char *dir, bool force, struct graft_err *err)
+static enum graft_status refuse_occupied(const char *dir, bool force, bool whole,
+                                         struct graft_err *err)
 {
     const char *file = first_held(dir, run_files, COUNT(run_files));
     const char *own = first_held(dir, run_marks, COUNT(run_marks));
+    const char *model = first_held(dir, model_files, COUNT(model_files));
 
     if (!file)
         file = first_held(dir, run_folders, COUNT(run_folders));
-    if (own && holds(dir, "config.json"))
+    if (!file && whole)
+        file = model;
+    if (own && model && !is_whole(dir))
         own = NULL; /* a checkpoint that somebody put an adapter beside */
     if (file && !own)
         return graft_fail(err, GRAFT_EARG,
@@ -153,7 +220,7 @@ static enum graft_status take_lock(struct output *o, struct graft_err *err)
     return GRAFT_OK;
 }
 
-enum graft_status output_open(const char *dir, bool force, struct output *out,
+enum graft_status output_open(const char *dir, bool force, bool whole, struct output *out,
                               struct graft_err *err)
 {
     struct output o = { .dir = dir, .made = !dir_exists(dir), .lock = -1, .metrics = -1 };
@@ -162,7 +229,7 @@ enum graft_status output_open(const char *dir, bool force, struct output *out,
     if (!st)
         st = take_lock(&o, err);
     if (!st)
-        st = refuse_occupied(dir, force, err);
+        st = refuse_occupied(dir, force, whole, err);
     if (st)
         output_close(&o);
     else
@@ -175,7 +242,7 @@ enum graft_status output_begin(struct output *o, struct graft_err *err)
     struct strbuf path = STRBUF_INIT;
     enum graft_status st = GRAFT_OK;
 
-    remove_run(o->dir);
+    remove_run(o->dir, o->keep);
     path_join(&path, o->dir, "metrics.jsonl");
     o->metrics = open(strbuf_str(&path), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (o->metrics < 0)
@@ -274,37 +341,6 @@ enum graft_status result_file(const char *path, bool force, struct graft_err *er
     return GRAFT_OK;
 }
 
-/* Files a merged checkpoint consists of. */
-static bool is_result_file(const void *user, const char *name)
-{
-    static const char *const own[] = { "config.json",
-                                       "generation_config.json",
-                                       "tokenizer.json",
-                                       "tokenizer_config.json",
-                                       "special_tokens_map.json",
-                                       "chat_template.jinja",
-                                       "model.safetensors.index.json" };
-
-    (void)user;
-    for (size_t i = 0; i < COUNT(own); i++)
-        if (!strcmp(name, own[i]))
-            return true;
-    return !strncmp(name, "model", 5) && strstr(name, ".safetensors") != NULL;
-}
-
-static void remove_result(const char *dir)
-{
-    DIR *d = opendir(dir);
-    const struct dirent *e;
-
-    remove_templates(dir);
-    while (d && (e = readdir(d)))
-        if (is_result_file(NULL, e->d_name))
-            remove_named(dir, e->d_name);
-    if (d)
-        closedir(d);
-}
-
 static enum graft_status refuse_not_empty(const char *dir, struct graft_err *err)
 {
     const struct dirent *e;
@@ -362,17 +398,17 @@ enum graft_status adapter_folder(const char *dir, bool force, bool *made, struct
     *made = !dir_exists(dir);
     st = dir_make(dir, err);
     if (!st)
-        st = refuse_occupied(dir, force, err);
+        st = refuse_occupied(dir, force, false, err);
     if (st)
         file_end();
     else
-        remove_run(dir);
+        remove_run(dir, NULL);
     return st;
 }
 
 void adapter_folder_discard(const char *dir, bool made)
 {
-    remove_run(dir);
+    remove_run(dir, NULL);
     if (made)
         rmdir(dir);
     file_end();

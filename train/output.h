@@ -8,16 +8,18 @@
 #include "core/json.h"
 
 struct output {
-    const char *dir; /* borrowed */
-    bool made;       /* the folder was not there before */
-    int lock;        /* descriptor of the lock file */
-    int metrics;     /* metrics.jsonl, appended line by line */
+    const char *dir;  /* borrowed */
+    bool made;        /* the folder was not there before */
+    const char *keep; /* a folder in it that output_begin leaves: of this run's first stage; NULL */
+    int lock;         /* descriptor of the lock file */
+    int metrics;      /* metrics.jsonl, appended line by line */
 };
 
-/* Make or take the folder: EARG when it holds a run (without `force`, which removes exactly the
- * run's own files), when it holds no run but files that a run would write over (with `force`, too),
- * or when another process is training into it; EWRITE. */
-enum graft_status output_open(const char *dir, bool force, struct output *out,
+/* Make or take the folder (`whole`: for a run that ends in a checkpoint): EARG when it holds a run
+ * (without `force`, which removes exactly the run's own files), when it holds no run but files that
+ * a run would write over (with `force`, too), or when another process is training into it; EWRITE.
+ */
+enum graft_status output_open(const char *dir, bool force, bool whole, struct output *out,
                               struct graft_err *err);
 /* The run begins: remove exactly the files of an old one, open metrics.jsonl. */
 enum graft_status output_begin(struct output *o, struct graft_err *err);

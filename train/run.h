@@ -52,6 +52,7 @@ struct run_hooks {
 
 struct run_result {
     const char *status; /* "finished", "interrupted", "failed"; NULL: it never began */
+    bool first_stage;   /* it ended in the first of two stages (method lpft) */
     int64_t steps;      /* done */
     double loss;        /* of the last step */
     double valid_loss;  /* NAN without */

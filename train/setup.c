@@ -63,7 +63,8 @@ static enum graft_status count_held(struct run *r, size_t peak_before, struct gr
     held = anonymous_memory();
     saving = saving > before ? saving - before : 0;
     m->loading = peak_memory() > peak_before ? peak_memory() : 0;
-    m->weights = r->base.model->weight_bytes;
+    m->weights = adapter_is_whole(&r->config->adapter) ? r->base.model->mem.used
+                                                       : r->base.model->weight_bytes;
     m->data = run_data_bytes(&r->data);
     counted = r->base.model->mem.used + m->data;
     code = code_memory();
@@ -201,6 +202,11 @@ static enum graft_status make_adapter(struct run *r, bool dry, struct graft_err 
 {
     struct adapter_config c = r->config->adapter;
 
+    if (adapter_is_whole(&c)) {
+        GRAFT_TRY(run_check_whole(r, err));
+        GRAFT_TRY(check_memory(r, &c, err));
+        return run_make_whole(r, dry, err);
+    }
     c.base_model_name_or_path = name_of_base(r);
     if (c.prompt.init == PROMPT_TEXT && !c.prompt.tokenizer) /* PEFT wants one named */
         c.prompt.tokenizer = c.base_model_name_or_path;
@@ -393,7 +399,8 @@ enum graft_status run_setup(const struct run_config *config, const struct run_ho
     out->own = *config;
     out->config = &out->own;
     out->hooks = hooks;
-    st = base_open(config->base, &config->quant, true, &out->base, err);
+    st = base_open(config->base, &config->quant, !adapter_is_whole(&config->adapter), &out->base,
+                   err);
     out->base_path = out->config->base;
     if (!st)
         st = changed_base_read(&out->base.ck, &out->mem, &out->change, err);

@@ -33,6 +33,24 @@ struct run {
 enum graft_status run_setup(const struct run_config *config, const struct run_hooks *hooks,
                             bool dry, struct run *out, struct graft_err *err);
 void run_release(struct run *r);
+/* train/whole.c: the adapter of a method that trains every weight: all of the base's values, with
+ * the change of adapter.init_from in them. EARG: the base is quantised (the check); the change is
+ * none of weights. */
+enum graft_status run_check_whole(const struct run *r, struct graft_err *err);
+enum graft_status run_make_whole(struct run *r, bool dry, struct graft_err *err);
+/* train/save.c: what the run has made so far, into the folder, which is made: an adapter, or the
+ * checkpoint of a method that trains every weight. */
+enum graft_status run_save(struct run *r, const char *dir, struct graft_err *err);
+
+/* train/lpft.c: the first stage of method lpft, the head alone, as a run of its own in the folder
+ * "probe" of the output; *second: the config of the stage that follows, which starts from it
+ * (valid as long as `config`, its arena `mem`). */
+enum graft_status lpft_probe(const struct run_config *config, bool force,
+                             const struct run_hooks *hooks, struct run_config *second,
+                             struct arena *mem, struct run_result *out, struct graft_err *err);
+/* The second stage's config alone, for a plan: it starts from the base. */
+struct run_config lpft_second(const struct run_config *config);
+extern const char lpft_folder[]; /* "probe" */
 
 /* What step i (from 0) takes: the passes [first, end) of an epoch, after which `progress` epochs
  * are done. */

@@ -115,7 +115,7 @@ other 'dropout: found 1, want' 'method: houlsby, dropout: 1'
 # what later versions bring
 slip 'adapter.peft_type.*VERA' adapter.peft_type=VERA
 slip 'adapter.use_qalora' adapter.use_qalora=true
-slip 'adapter.method.*bitfit' adapter.method=bitfit
+slip 'adapter.method.*loraa.*did you mean' adapter.method=loraa
 slip 'int8' quant=int8
 slip 'cuda.*not supported' device=cuda
 slip 'cuda.*not supported' device=cuda:1
@@ -134,8 +134,9 @@ slip 'data.valid: 200 of 40 usable records' data.valid=200
 slip 'weight above 0' 'data.train=[{path: train.jsonl, weight: -2}]'
 slip 'a weight of 0.01 draws none of its 40 records' 'data.train=[{path: train.jsonl, weight: 0.01}]'
 slip 'adapter.init_lora_weights' adapter.init_lora_weights=corda
-slip 'adapter.bias' adapter.bias=all
-slip 'adapter.modules_to_save' 'adapter.modules_to_save=[lm_head]'
+slip 'adapter.bias' adapter.bias=some
+slip 'adapter.use_qalora' adapter.use_qalora=true
+slip 'adapter.modules_to_save' 'adapter.modules_to_save=[nothing]'
 want 2 'device.*cuda.*not supported' train c.yaml --device cuda -o new
 want 2 'cuda.*not supported' eval --base base --data valid.jsonl --device cuda:0
 want 2 'resume' train c.yaml --resume -o new

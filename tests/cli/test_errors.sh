@@ -34,7 +34,7 @@ say train a.yaml
 say train a.yaml -o out -s learning_rate=3
 say train a.yaml -o out -s optim.lr=fast
 say train a.yaml -o out -s train.save_every=10
-say train a.yaml -o out -s adapter.method=bitfit
+say train a.yaml -o out -s adapter.method=loraa
 say train a.yaml --out=out -sadapter.r=0
 say preview a.yaml -s data.template=lama3
 say preview a.yaml -s data.valid=0
