@@ -39,6 +39,8 @@ static const struct {
     { "pfeiffer", "{method: pfeiffer, reduction_factor: 4}" },
     { "parallel", "{method: parallel, reduction_factor: 4}" },
     { "layernorm", "{method: layernorm}" },
+    { "head", "{method: head}" },
+    { "last_layers", "{method: last_layers, modules_to_save: [model.norm]}" },
 };
 enum { METHODS = sizeof methods / sizeof *methods };
 

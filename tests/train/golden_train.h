@@ -22,6 +22,7 @@ static inline void hear_start(void *user, const struct run_info *info)
     struct told *t = user;
 
     t->memory = info->memory;
+    t->steps = 0; /* a second stage counts anew */
 }
 
 static inline void hear_step(void *user, const struct step_info *s)

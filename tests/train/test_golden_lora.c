@@ -1,6 +1,6 @@
 /* DoRA, IA3 and LoRA at embeddings against PEFT: what it wrote, its gradients, its fifty steps, and
  * what it merges to. */
-#include "train/golden_train.h"
+#include "train/golden_adapter.h"
 
 #include "train/merge.h"
 #include "train/session.h"
@@ -33,64 +33,6 @@ static const char *base_of(const json_t *want)
     return GOLDEN(json_string_value(json_object_get(want, "base")));
 }
 
-/* A base with one adapter, a graph that trains it, and all records. */
-struct trained {
-    struct opened base;
-    struct adapter *adapter;
-    struct tiny_net net;
-    struct flat flat;
-    struct arena mem;
-};
-
-static void open_trained(const char *name, const json_t *want, enum weight_mode mode,
-                         struct trained *t)
-{
-    const char *dir = folder_of(name);
-    struct graft_err err = { GRAFT_OK, "" };
-    struct adapter_config c;
-
-    memset(t, 0, sizeof *t);
-    open_model(base_of(want), mode, &t->base);
-    if (adapter_config_read(dir, &c, &t->mem, &err) ||
-        adapter_new(&c, &t->base.m->slots, true, &t->adapter, &err) ||
-        adapter_load_values(t->adapter, dir, &err))
-        fail_msg("%s", err.msg);
-    t->net = tiny_net(t->base.m, t->adapter, NET_LOSS, DT_F32, true);
-    flatten(record, GOLDEN_RECORDS, &t->flat);
-}
-
-static void close_trained(struct trained *t)
-{
-    graph_free(t->net.g);
-    adapter_free(t->adapter);
-    close_model(&t->base);
-    arena_release(&t->mem);
-}
-
-static double mean_loss(struct trained *t)
-{
-    const struct graph_input in = flat_input(&t->flat);
-    double sum = 0;
-
-    graph_forward(t->net.g, &in);
-    for (int64_t i = 0; i < t->flat.n; i++)
-        sum += (double)t->flat.nll[i];
-    return sum / (double)t->flat.targets;
-}
-
-static void backward(struct trained *t)
-{
-    const struct graph_input in = flat_input(&t->flat);
-
-    graph_forward(t->net.g, &in);
-    graph_backward(t->net.g, (float)(1.0 / (double)t->flat.targets));
-}
-
-static int64_t elems_of(const struct tensor *p)
-{
-    return p->dim[0] * (p->ndim > 1 ? p->dim[1] : 1);
-}
-
 static void what_peft_wrote_gives_its_losses_and_logits(void **state)
 {
     const char *name;
@@ -110,24 +52,11 @@ static void gradients_are_those_of_peft(void **state)
     (void)state;
     json_object_foreach(expected, name, want)
     {
-        struct store s = open_store(path_of("%s/grads.safetensors", folder_of(name)));
-        const double loss = json_number_value(json_object_get(want, "loss"));
         struct trained t;
 
-        open_trained(name, want, WEIGHTS_FLOATS, &t);
-        assert_near(name, fabs(mean_loss(&t) / loss - 1), 1e-6);
-        backward(&t);
-        assert_int_equal(t.adapter->param_count, s.count);
-        for (int i = 0; i < t.adapter->param_count; i++) {
-            const struct tensor *p = t.adapter->param[i];
-            int64_t n;
-            const float *g = values_of(&s, p->name, &n);
-
-            assert_int_equal(n, elems_of(p));
-            assert_near(path_of("%s: %s", name, p->name), distance(p->grad, g, n), 2e-5);
-        }
+        open_trained(folder_of(name), base_of(want), record, WEIGHTS_FLOATS, &t);
+        check_gradients(folder_of(name), &t, json_number_value(json_object_get(want, "loss")));
         close_trained(&t);
-        store_release(&s);
     }
 }
 
@@ -188,7 +117,8 @@ static void gradients_over_nf4_match_central_differences(void **state)
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
         struct trained t;
 
-        open_trained(names[k], json_object_get(expected, names[k]), WEIGHTS_CODES, &t);
+        open_trained(folder_of(names[k]), base_of(json_object_get(expected, names[k])), record,
+                     WEIGHTS_CODES, &t);
         backward(&t);
         for (int i = 0; i < t.adapter->param_count; i++) {
             const struct tensor *p = t.adapter->param[i];
