@@ -100,6 +100,13 @@ static bool drop_oldest(struct talk *t)
     return true;
 }
 
+static void note_left_out(size_t messages, int64_t context)
+{
+    graft_note("the conversation is longer than the context of %lld tokens; its %zu oldest %s left "
+               "out from now on",
+               (long long)context, messages, messages == 1 ? "message is" : "messages are");
+}
+
 /* The conversation as the prompt, its oldest turns left out until there is room for an answer. */
 static enum graft_status make_prompt(struct talk *t, struct id_list *out, struct graft_err *err)
 {
@@ -115,11 +122,10 @@ static enum graft_status make_prompt(struct talk *t, struct id_list *out, struct
         if (out->count + room <= context || !drop_oldest(t))
             break;
     }
+    GRAFT_TRY(generator_check(t->g, t->task, out->id, out->count, err));
     if (json_array_size(t->messages) < before)
-        graft_note("the conversation is longer than the context of %lld tokens; its %zu oldest "
-                   "messages are left out from now on",
-                   (long long)context, before - json_array_size(t->messages));
-    return generator_check(t->g, t->task, out->id, out->count, err);
+        note_left_out(before - json_array_size(t->messages), context);
+    return GRAFT_OK;
 }
 
 static void stream_piece(void *user, int i, const char *text, size_t len)
@@ -158,14 +164,17 @@ static enum graft_status answer(struct talk *t, struct graft_err *err)
 
 static enum graft_status ask(struct talk *t, const char *text, size_t len, struct graft_err *err)
 {
-    const size_t before = json_array_size(t->messages);
-    enum graft_status st = add_message(t, "user", text, len, err);
+    json_t *before = json_copy(t->messages);
+    enum graft_status st =
+        before ? add_message(t, "user", text, len, err) : graft_fail_nomem(err, "messages", len);
 
     if (!st)
         st = answer(t, err);
-    if (st) /* the question that could not be asked is not part of the conversation */
-        while (json_array_size(t->messages) > before)
-            json_array_remove(t->messages, json_array_size(t->messages) - 1);
+    if (st && before) { /* a question that could not be asked changes nothing */
+        json_decref(t->messages);
+        t->messages = json_incref(before);
+    }
+    json_decref(before);
     return st;
 }
 
@@ -234,7 +243,10 @@ static enum graft_status run_command(struct talk *t, const char *line, struct gr
 
     for (int i = 0; i < COMMANDS; i++) {
         if (strlen(commands[i].name) == n && !strncmp(commands[i].name, line, n))
-            return commands[i].run(t, rest, err);
+            return *rest && !*commands[i].arg
+                       ? graft_fail(err, GRAFT_EARG, "/%s stands alone, found \"%.40s\" behind it",
+                                    commands[i].name, rest)
+                       : commands[i].run(t, rest, err);
         names[i] = commands[i].name;
     }
     snprintf(word, sizeof word, "%.*s", (int)n, line);

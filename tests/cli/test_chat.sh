@@ -71,8 +71,9 @@ judge 0 '' generate --chat
 check "four answers" test "$(grep -c '"stop"' out)" = 4
 check "whose they are" test "$(grep -o '"task": [a-z"]*' out | tr '\n' ' ')" = '"task": "run" "task": "run" "task": "b" "task": null '
 check "starting over gives the same answer" test "$(sed -n 1p out)" = "$(sed -n 2p out)"
-talk '/sytem x\n/task z\n\n//slash\n/help\n' --task run
+talk '/sytem x\n/task z\n/reset all\n\n//slash\n/help\n' --task run
 judge 0 'no command /sytem, did you mean /system.*' generate --chat
+check "a command that takes no words" grep -q '/reset stands alone, found "all" behind it' err
 check "no such task" grep -q "no adapter for task 'z'" err
 check "help" grep -q '/quit .*end' err
 check "only the text is answered" test "$(wc -l <out)" -ge 1
@@ -82,6 +83,12 @@ check "three answers" test "$(grep -c '"stop"' out)" = 3
 talk "$(printf '%0300d\\nx\\n' 1)" --task run --json
 judge 0 'the prompt has [0-9]* tokens, the model.s context is 256' generate --chat
 check "the next question is answered" test "$(grep -c '"stop"' out)" = 1
+talk 'a\nb\nc\n' --task run --json
+cp out unbroken
+talk "$(printf 'a\nb\n%0300d\nc\n' 1)" --task run --json
+judge 0 'the prompt has [0-9]* tokens' generate --chat
+check "a question that cannot be asked leaves the conversation as it was" cmp unbroken out
+check "nothing is left out" test -z "$(grep 'left out' err)"
 want 2 'several adapters' generate --base base --adapter run --adapter b=only --chat -p x
 
 # to and from a prompt method, whose virtual tokens stand before the conversation and take of its context
