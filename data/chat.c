@@ -196,6 +196,34 @@ bool chat_asks_date(const struct chat *c)
            (c->tool_use && chat_template_names(c->tool_use, "strftime_now"));
 }
 
+static bool in_word(char c)
+{
+    return c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+static bool has_word(const char *text, const char *word)
+{
+    const size_t n = strlen(word);
+
+    for (const char *p = strstr(text, word); p && n; p = strstr(p + n, word))
+        if ((p == text || !in_word(p[-1])) && !in_word(p[n]))
+            return true;
+    return false;
+}
+
+bool chat_has_word(const struct chat *c, const char *word)
+{
+    const char *name;
+    json_t *v;
+
+    json_object_foreach(c->templates, name, v)
+    {
+        if (has_word(json_string_value(v), word))
+            return true;
+    }
+    return false;
+}
+
 const char *chat_name(const struct chat *c)
 {
     return c->name;

@@ -155,6 +155,9 @@ static const json_t *get(const json_t *rec, const char *key)
 
 static enum graft_status read_more(const json_t *rec, struct conversation *c, struct graft_err *err)
 {
+    static const char *const given[] = { "messages", "tools", "documents",
+                                         "add_generation_prompt" };
+
     c->documents = get(rec, "documents");
     c->extra = get(rec, "chat_template_kwargs");
     if (c->documents && !json_is_array(c->documents))
@@ -163,6 +166,11 @@ static enum graft_status read_more(const json_t *rec, struct conversation *c, st
     if (c->extra && !json_is_object(c->extra))
         return graft_fail(err, GRAFT_EFORMAT, "\"chat_template_kwargs\" is %s, wanted an object",
                           json_kind(c->extra));
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++)
+        if (json_object_get(c->extra, given[i]))
+            return graft_fail(err, GRAFT_EFORMAT,
+                              "chat_template_kwargs.%s: the template gets it from elsewhere",
+                              given[i]);
     return read_tools(get(rec, "tools"), &c->tools, err);
 }
 
@@ -187,7 +195,7 @@ enum graft_status conversation_of_pair(const json_t *rec, const json_t *prompt,
 
     GRAFT_TRY(check_messages("prompt", prompt, err));
     GRAFT_TRY(check_messages("completion", completion, err));
-    GRAFT_TRY(read_tools(get(rec, "tools"), &c.tools, err));
+    GRAFT_TRY(read_more(rec, &c, err));
     c.messages = json_copy((json_t *)(uintptr_t)prompt);
     if (!c.messages || json_array_extend(c.messages, (json_t *)(uintptr_t)completion)) {
         conversation_release(&c);

@@ -150,8 +150,8 @@ typedef enum graft_status dataset_put(void *user, const struct record *record, i
  * are EFORMAT as "FILE:LINE: reason", EIO, and what `put` returns. A chat template that is not
  * there or that has what is not supported is EARG. A file without records is EFORMAT. Lines are
  * tokenised by several threads; the result, and which error is told, do not depend on them. Memory:
- * one block of lines. The names of keys that no format uses are appended to `ignored`, each with
- * its NUL. */
+ * one block of lines. The names of keys that make no difference, because no format uses them or
+ * the chat template does not name them, are appended to `ignored`, each with its NUL. */
 enum graft_status dataset_read(const char *const *file, int64_t files,
                                const struct dataset_opts *opts, dataset_put *put, void *user,
                                struct strbuf *ignored, struct graft_err *err);

@@ -57,12 +57,13 @@ json_t *format_get(const json_t *rec, const struct format_key *key)
     return v && json_is_null(v) ? NULL : v;
 }
 
-bool format_has_key(enum record_format f, const char *key)
+bool format_uses(enum record_format f, const json_t *rec, const char *key)
 {
-    for (const struct format_key *k = format_defs[f].key;
-         k < format_defs[f].key + FORMAT_KEYS && k->name; k++)
+    const struct format_key *first = format_defs[f].key;
+
+    for (const struct format_key *k = first; k < first + FORMAT_KEYS && k->name; k++)
         if (strcmp(k->name, key) == 0 || (k->alias && strcmp(k->alias, key) == 0))
-            return true;
+            return !k->chat || json_is_array(format_get(rec, first));
     return false;
 }
 

@@ -61,10 +61,11 @@ static void collect_ignored(const struct reader *r, const json_t *rec, enum reco
         return;
     json_object_foreach((json_t *)rec, key, v)
     {
-        if (!format_has_key(f, key) && !has_name(r->ignored, key) &&
+        if (!format_uses(f, rec, key) && !has_name(r->ignored, key) &&
             !(r->opts.tasks && !strcmp(key, "task")))
             strbuf_add(out, key, strlen(key) + 1);
     }
+    unused_message_keys(r->opts.chat, f, rec, out);
 }
 
 static void merge_ignored(struct reader *r, const struct strbuf *names)
@@ -80,19 +81,31 @@ static void merge_ignored(struct reader *r, const struct strbuf *names)
     }
 }
 
+/* As unused_message_keys names them. */
+static bool left_out_by_template(const char *name)
+{
+    return strstr(name, "[].") && strncmp(name, "conversations[].", 16) != 0;
+}
+
 void dataset_note_ignored(const char *const *file, int64_t files, const struct strbuf *ignored)
 {
-    struct strbuf list = STRBUF_INIT;
+    struct strbuf list[2] = { STRBUF_INIT, STRBUF_INIT }; /* of the format, of the template */
     int count = 0;
 
-    for (size_t i = 0; i < ignored->len; i += strlen(ignored->buf + i) + 1) {
-        strbuf_puts(&list, count++ ? ", " : "");
-        quote_name(&list, ignored->buf + i);
+    for (size_t i = 0; i < ignored->len; i += strlen(ignored->buf + i) + 1, count++) {
+        struct strbuf *to = &list[left_out_by_template(ignored->buf + i)];
+
+        strbuf_puts(to, to->len ? ", " : "");
+        quote_name(to, ignored->buf + i);
     }
-    if (count)
+    if (list[0].len)
         graft_note("%s: keys that the format has no use for are ignored: %s%s", file[files - 1],
-                   strbuf_str(&list), count == IGNORED_MAX ? ", ..." : "");
-    strbuf_release(&list);
+                   strbuf_str(&list[0]), count == IGNORED_MAX ? ", ..." : "");
+    if (list[1].len)
+        graft_note("%s: keys that the chat template does not name: %s%s", file[files - 1],
+                   strbuf_str(&list[1]), count == IGNORED_MAX ? ", ..." : "");
+    strbuf_release(&list[0]);
+    strbuf_release(&list[1]);
 }
 
 /* ---- one line ---- */

@@ -218,30 +218,34 @@ static enum graft_status encode_alpaca(const struct dataset_opts *o, const json_
 
 /* What the template of a conversation gets besides the messages. */
 #define CHAT_KEYS                                                                                  \
-    { "tools", NULL, false }, { "documents", NULL, false },                                        \
+    { .name = "tools" }, { .name = "documents", .chat = true },                                    \
     {                                                                                              \
-        "chat_template_kwargs", NULL, false                                                        \
+        .name = "chat_template_kwargs", .chat = true                                               \
     }
 
 const struct format_def format_defs[RECORD_FORMAT_COUNT] = {
-    [RECORD_AUTO] = { "auto", { { NULL, NULL, false } }, NULL },
+    [RECORD_AUTO] = { .name = "auto" },
     [RECORD_TOKENS] = { "tokens",
-                        { { "input_ids", NULL, true }, { "labels", NULL, false } },
+                        { { .name = "input_ids", .required = true }, { .name = "labels" } },
                         encode_tokens },
-    [RECORD_TEXT] = { "text", { { "text", NULL, true } }, encode_text },
+    [RECORD_TEXT] = { "text", { { .name = "text", .required = true } }, encode_text },
     [RECORD_COMPLETION] = { "completion",
-                            { { "prompt", NULL, true },
-                              { "completion", "response", true },
-                              { "tools", NULL, false } },
+                            { { .name = "prompt", .required = true },
+                              { .name = "completion", .alias = "response", .required = true },
+                              CHAT_KEYS },
                             encode_completion },
     [RECORD_ALPACA] = { "alpaca",
-                        { { "instruction", NULL, true },
-                          { "output", NULL, true },
-                          { "input", NULL, false } },
+                        { { .name = "instruction", .required = true },
+                          { .name = "output", .required = true },
+                          { .name = "input" } },
                         encode_alpaca },
-    [RECORD_MESSAGES] = { "messages", { { "messages", NULL, true }, CHAT_KEYS }, encode_messages },
+    [RECORD_MESSAGES] = { "messages",
+                          { { .name = "messages", .required = true }, CHAT_KEYS },
+                          encode_messages },
     [RECORD_SHAREGPT] = { "sharegpt",
-                          { { "conversations", NULL, true }, { "system", NULL, false }, CHAT_KEYS },
+                          { { .name = "conversations", .required = true },
+                            { .name = "system" },
+                            CHAT_KEYS },
                           encode_sharegpt },
 };
 

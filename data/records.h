@@ -19,6 +19,7 @@ struct format_key {
     const char *name;  /* NULL: no more keys */
     const char *alias; /* another name for it; NULL: none */
     bool required;
+    bool chat; /* of use only where the first key of the format is a list of messages */
 };
 struct format_def {
     const char *name;
@@ -37,12 +38,19 @@ enum graft_status encode_message_pair(const struct dataset_opts *o, const json_t
                                       const json_t *prompt, const json_t *completion,
                                       struct record_tokens *out, struct graft_err *err);
 
+/* Append the names, each with its NUL, of the keys of messages in `rec` that make no difference: in
+ * sharegpt those that the format does not know, as "conversations[].KEY", else those that the chat
+ * template does not name, as "messages[].KEY" (or prompt, completion). */
+void unused_message_keys(const struct chat *chat, enum record_format f, const json_t *rec,
+                         struct strbuf *out);
+
 /* Errors carry no place: the caller puts FILE:LINE before them. *format says what `rec` was taken
  * for. */
 enum graft_status record_encode(const struct dataset_opts *o, const json_t *rec,
                                 struct record_tokens *out, enum record_format *format,
                                 struct graft_err *err);
-bool format_has_key(enum record_format f, const char *key);
+/* Whether `rec`, taken for `f`, has a use for `key`. */
+bool format_uses(enum record_format f, const json_t *rec, const char *key);
 
 /* The format that `rec`, an object, fits. EFORMAT when it is none or two. */
 enum graft_status format_detect(const json_t *rec, enum record_format *out, struct graft_err *err);

@@ -1,4 +1,6 @@
 /* Conversations to tokens: messages, sharegpt, prompt and completion as lists of messages. */
+#include <string.h>
+
 #include "core/mem.h"
 #include "data/conversation.h"
 #include "data/records.h"
@@ -138,4 +140,62 @@ enum graft_status encode_sharegpt(const struct dataset_opts *o, const json_t *re
         st = encode_conversation(o, &c, out, err);
     conversation_release(&c);
     return st;
+}
+
+/* ---- keys of messages ---- */
+
+static bool one_of(const char *const *names, size_t n, const char *key)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(names[i], key) == 0)
+            return true;
+    return false;
+}
+
+/* Calls are rendered or refused; reasoning is given to the template by two of its three names. */
+static bool template_uses(const struct chat *chat, const char *key)
+{
+    static const char *const known[] = { "role", "content", "weight", "train", "tool_calls" };
+    static const char *const reasoning[] = { "reasoning_content", "thinking", "reasoning" };
+
+    return one_of(known, sizeof known / sizeof *known, key) || chat_has_word(chat, key) ||
+           (one_of(reasoning, 3, key) &&
+            (chat_has_word(chat, reasoning[0]) || chat_has_word(chat, reasoning[1])));
+}
+
+static bool turn_uses(const char *key)
+{
+    static const char *const known[] = { "from", "value", "weight", "train" };
+
+    return one_of(known, sizeof known / sizeof *known, key);
+}
+
+static void unused_keys(const struct chat *chat, const json_t *rec, const char *list,
+                        struct strbuf *out)
+{
+    const json_t *messages = json_object_get(rec, list);
+    const char *key;
+    json_t *v;
+
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        json_object_foreach(json_array_get(messages, i), key, v)
+        {
+            if (json_is_null(v) || (chat ? template_uses(chat, key) : turn_uses(key)))
+                continue;
+            strbuf_printf(out, "%s[].%s", list, key);
+            strbuf_add(out, "", 1);
+        }
+    }
+}
+
+void unused_message_keys(const struct chat *chat, enum record_format f, const json_t *rec,
+                         struct strbuf *out)
+{
+    const struct format_key *k = format_defs[f].key;
+
+    if (f == RECORD_SHAREGPT)
+        unused_keys(NULL, rec, k->name, out);
+    else if (chat)
+        for (; k < format_defs[f].key + FORMAT_KEYS && k->name && k->required; k++)
+            unused_keys(chat, rec, json_object_get(rec, k->name) ? k->name : k->alias, out);
 }

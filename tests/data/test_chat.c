@@ -130,6 +130,64 @@ static void prompt_and_completion_may_be_messages(void **state)
     chat_free(c);
 }
 
+#define PAIR "{\"prompt\": [" U("x") "], \"completion\": [" A("z") "]"
+
+static void what_the_template_gets_besides_is_the_same_for_every_form(void **state)
+{
+    struct chat *c = make_chat("{{ mode }}{% for d in documents or [] %}{{ d.text }}{% endfor "
+                               "%}" LINES,
+                               NULL);
+    const struct dataset_opts o = opts_with(c);
+
+    (void)state;
+    assert_string_equal(shown(PAIR ", \"documents\": [{\"text\": \"d\"}], "
+                                   "\"chat_template_kwargs\": {\"mode\": \"m\"}}",
+                              &o),
+                        "mdu:x<eos>\na:[z<eos>]\n");
+    assert_string_equal(shown(PAIR ", \"documents\": 3}", &o),
+                        "d.jsonl:1: \"documents\" is an integer, wanted a list");
+    assert_string_equal(
+        shown("{\"messages\": [" U("x") "], \"chat_template_kwargs\": {\"tools\": []}}", &o),
+        "d.jsonl:1: chat_template_kwargs.tools: the template gets it from elsewhere");
+    chat_free(c);
+}
+
+static void catch_note(void *user, const char *msg)
+{
+    strbuf_printf(user, "%s\n", msg);
+}
+
+static void keys_that_make_no_difference_are_named(void **state)
+{
+    struct strbuf notes = STRBUF_INIT;
+    struct chat *c = make_chat(LINES "{# reasoning_content, not unnamed #}", NULL);
+    const struct dataset_opts o = opts_with(c);
+
+    (void)state;
+    graft_note_sink(catch_note, &notes);
+    shown("{\"id\": 1, \"messages\": [{\"role\": \"user\", \"content\": \"x\", \"name\": "
+          "\"Ann\"}, {\"role\": \"assistant\", \"content\": \"z\", \"function_call\": {}, "
+          "\"name\": \"Bob\", \"thinking\": \"y\", \"weight\": 1, \"audio\": null}]}",
+          &o);
+    assert_string_equal(strbuf_str(&notes),
+                        "d.jsonl: keys that the format has no use for are ignored: \"id\"\n"
+                        "d.jsonl: keys that the chat template does not name: \"messages[].name\", "
+                        "\"messages[].function_call\"\n");
+    strbuf_clear(&notes);
+    shown("{\"conversations\": [{\"from\": \"human\", \"value\": \"x\", \"role\": \"u\"}, "
+          "{\"from\": \"gpt\", \"value\": \"z\", \"train\": true}]}",
+          &o);
+    assert_string_equal(strbuf_str(&notes), "d.jsonl: keys that the format has no use for are "
+                                            "ignored: \"conversations[].role\"\n");
+    strbuf_clear(&notes);
+    shown("{\"prompt\": \"x\", \"completion\": \"z\", \"documents\": []}", &o);
+    assert_string_equal(strbuf_str(&notes), "d.jsonl: keys that the format has no use for are "
+                                            "ignored: \"documents\"\n");
+    graft_note_sink(NULL, NULL);
+    strbuf_release(&notes);
+    chat_free(c);
+}
+
 static void sharegpt_is_the_same_by_other_names(void **state)
 {
     struct chat *c = make_chat(LINES, NULL);
@@ -454,6 +512,8 @@ int main(void)
         cmocka_unit_test(answers_and_their_end_tokens_are_learnt),
         cmocka_unit_test(a_message_can_be_left_out_of_the_loss),
         cmocka_unit_test(prompt_and_completion_may_be_messages),
+        cmocka_unit_test(what_the_template_gets_besides_is_the_same_for_every_form),
+        cmocka_unit_test(keys_that_make_no_difference_are_named),
         cmocka_unit_test(sharegpt_is_the_same_by_other_names),
         cmocka_unit_test(text_parts_are_given_as_a_list_or_joined),
         cmocka_unit_test(tools_and_calls_are_rendered_or_refused),
