@@ -58,6 +58,7 @@ struct view {
     const struct dataset *data;
     const struct text *text;
     const double *weight; /* of each file */
+    const struct preview_texts *rendered;
     bool colour;
 };
 
@@ -185,7 +186,8 @@ static enum graft_status show(const struct view *v, const struct record *r, stru
         end && id ? GRAFT_OK : graft_fail_nomem(err, "a record", (size_t)r->length);
 
     if (!st && v->text->tokenizer)
-        st = preview_text(v->text->tokenizer, id, r->length, &text, end, err);
+        st = preview_rendered(v->rendered, v->text->tokenizer, r - v->data->record, id, r->length,
+                              &text, end, err);
     if (!st && v->o->json) {
         st = show_json(v, r, id, &text, err);
     } else if (!st) {
@@ -204,8 +206,8 @@ static enum graft_status show(const struct view *v, const struct record *r, stru
 
 /* All of them by way of the cache, which the run will look into, too. */
 static enum graft_status load(const struct options *o, const struct run_config *c,
-                              const struct text *text, struct cached_data *out,
-                              struct graft_err *err)
+                              const struct text *text, struct preview_texts *rendered,
+                              struct cached_data *out, struct graft_err *err)
 {
     const struct data_config *d = &c->data;
     const char *const *file = (const char *const *)d->train;
@@ -219,6 +221,8 @@ static enum graft_status load(const struct options *o, const struct run_config *
     checkpoint_release(&ck);
     if (o->all)
         return cached_load(file, d->train_count, &opts, out, err);
+    opts.take_text = preview_take_text;
+    opts.take_user = rendered;
     opts.first_line = o->line;
     opts.limit = o->line && o->count == defaults.count ? 1 : o->count;
     return dataset_load(file, o->line ? 1 : d->train_count, &opts, &out->data, err);
@@ -338,7 +342,9 @@ static enum graft_status show_all(const struct options *o, const struct run_conf
 {
     struct text text = { .eos = -1 };
     struct cached_data data = { .sha256 = "" };
-    const struct view v = { o, &data.data, &text, c->data.train_weight, has_colour(stdout) };
+    struct preview_texts rendered = { .count = 0 };
+    const struct view v = { o,         &data.data,        &text, c->data.train_weight,
+                            &rendered, has_colour(stdout) };
     enum graft_status st;
 
     if (o->all && (o->line || o->count != defaults.count))
@@ -349,9 +355,10 @@ static enum graft_status show_all(const struct options *o, const struct run_conf
     if (!st)
         st = text_set_date(&text, c->data.template_date, err);
     if (!st)
-        st = load(o, c, &text, &data, err);
+        st = load(o, c, &text, &rendered, &data, err);
     if (!st)
         st = o->all ? show_summary(&v, c, err) : show_records(&v, err);
+    preview_texts_release(&rendered);
     cached_release(&data);
     text_release(&text);
     return st;

@@ -43,6 +43,11 @@ struct task_names {
 };
 enum { TASK_OF_BASE = -1, TASK_UNSAID = -2 /* such a record is an error */ };
 
+/* Takes the text that a conversation was rendered to, borrowed, and the bytes at which its n tokens
+ * begin, of which truncation keeps the first; text NULL for other records. */
+typedef enum graft_status dataset_take_text(void *user, const char *text, size_t len,
+                                            const int32_t *at, int64_t n, struct graft_err *err);
+
 struct dataset_opts {
     enum record_format format;
     const enum record_format *file_format; /* one a file, instead of `format`; NULL: none */
@@ -63,6 +68,8 @@ struct dataset_opts {
      * virtual token is no target, and neither is a record's first token, also where virtual ones
      * stand before it. */
     const struct virtual_tokens *virt;
+    dataset_take_text *take_text; /* called for every record, in order; NULL: nobody asks */
+    void *take_user;
 };
 
 /* One line of a file. 32 bytes, without pointers: a table of them can lie in a mapped file. */

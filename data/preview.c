@@ -30,6 +30,73 @@ enum graft_status preview_text(const struct tokenizer *t, const int32_t *id, int
     return st;
 }
 
+void preview_texts_release(struct preview_texts *p)
+{
+    strbuf_release(&p->text);
+    id_list_release(&p->at);
+    mem_free(p->begin);
+    *p = (struct preview_texts){ .count = 0 };
+}
+
+enum graft_status preview_take_text(void *user, const char *text, size_t len, const int32_t *at,
+                                    int64_t n, struct graft_err *err)
+{
+    struct preview_texts *p = user;
+
+    if (p->count == p->cap) {
+        const int64_t cap = p->cap ? 2 * p->cap : 16;
+        struct preview_place *begin =
+            mem_resize(p->begin, (size_t)p->cap * sizeof *begin, (size_t)cap * sizeof *begin);
+
+        if (!begin)
+            return graft_fail_nomem(err, "places of texts", (size_t)cap * sizeof *begin);
+        p->begin = begin;
+        p->cap = cap;
+    }
+    p->begin[p->count++] = (struct preview_place){ p->text.len, p->at.count };
+    if (text)
+        strbuf_add(&p->text, text, len);
+    for (int64_t i = 0; i < n; i++)
+        GRAFT_TRY(id_list_add(&p->at, at[i], err));
+    return p->text.failed ? graft_fail_nomem(err, "texts of records", p->text.len) : GRAFT_OK;
+}
+
+static bool is_rendered(const struct preview_texts *p, int64_t i, const int32_t *id, int64_t n)
+{
+    const int64_t past = i + 1 < p->count ? p->begin[i + 1].at : p->at.count;
+
+    if (i >= p->count || past - p->begin[i].at < n)
+        return false;
+    for (int64_t k = 0; k < n; k++)
+        if (id[k] < 0)
+            return false;
+    return true;
+}
+
+enum graft_status preview_rendered(const struct preview_texts *p, const struct tokenizer *t,
+                                   int64_t i, const int32_t *id, int64_t n, struct strbuf *text,
+                                   int64_t *end, struct graft_err *err)
+{
+    struct preview_place from, past = { p->text.len, p->at.count };
+    size_t len;
+
+    if (!is_rendered(p, i, id, n))
+        return preview_text(t, id, n, text, end, err);
+    from = p->begin[i];
+    if (i + 1 < p->count)
+        past = p->begin[i + 1];
+    len = past.text - from.text;
+    for (int64_t k = 0; k < n; k++) {
+        const int64_t next = from.at + k + 1;
+        const size_t at = next < past.at ? (size_t)p->at.id[next] : len;
+
+        end[k] = (int64_t)(text->len + at);
+    }
+    len = n ? (size_t)end[n - 1] - text->len : 0;
+    strbuf_add(text, p->text.buf + from.text, len);
+    return text->failed ? graft_fail_nomem(err, "the text of a record", text->len) : GRAFT_OK;
+}
+
 static bool is_stop(int32_t id, const int32_t *stop, int stops)
 {
     for (int i = 0; i < stops; i++)

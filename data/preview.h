@@ -10,6 +10,27 @@
 enum graft_status preview_text(const struct tokenizer *t, const int32_t *id, int64_t n,
                                struct strbuf *text, int64_t *end, struct graft_err *err);
 
+/* The texts that conversations were rendered to, record by record: what tokens are decoded to may
+ * differ where a tokenizer normalises. Zeroed memory holds none. */
+struct preview_texts {
+    struct strbuf text; /* one behind the other */
+    struct id_list at;  /* where in its text each token begins */
+    struct preview_place {
+        size_t text;
+        int64_t at;
+    } * begin; /* of record i, count of them */
+    int64_t count, cap;
+};
+void preview_texts_release(struct preview_texts *p);
+/* dataset_opts.take_text over a struct preview_texts. */
+enum graft_status preview_take_text(void *user, const char *text, size_t len, const int32_t *at,
+                                    int64_t n, struct graft_err *err);
+/* What preview_text gives, for record `i` with the ids `id[0 .. n)`: of its rendered text as much
+ * as the n tokens cover, or, where there is none or virtual tokens stand in it, decoded. */
+enum graft_status preview_rendered(const struct preview_texts *p, const struct tokenizer *t,
+                                   int64_t i, const int32_t *id, int64_t n, struct strbuf *text,
+                                   int64_t *end, struct graft_err *err);
+
 /* Whether record `r` teaches to stop: the last token that is learnt, or the last one of `stop[0 ..
  * stops)` in the record where all is learnt, is an end token. */
 bool preview_end_trained(const struct dataset *d, const struct record *r, const int32_t *stop,

@@ -321,12 +321,23 @@ static enum graft_status append_line(struct reader *r, const struct line *l, str
     return GRAFT_OK;
 }
 
+static enum graft_status hand_text(const struct reader *r, const struct record_tokens *t,
+                                   struct graft_err *err)
+{
+    if (t->text.failed)
+        return graft_fail_nomem(err, "the text of a record", t->text.len);
+    return r->opts.take_text(r->opts.take_user, t->text.buf, t->text.len, t->at.id, t->at.count,
+                             err);
+}
+
 static enum graft_status finish_block(struct reader *r, struct graft_err *err)
 {
     GRAFT_TRY(read_block(r, err));
     r->token.count = 0;
     for (int64_t i = 0; i < r->lines; i++) {
         GRAFT_TRY(append_line(r, &r->line[i], &r->record[i], err));
+        if (r->opts.take_text)
+            GRAFT_TRY(hand_text(r, &r->line[i].tokens, err));
         merge_ignored(r, &r->line[i].ignored);
     }
     if (r->ignored->failed)

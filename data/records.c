@@ -15,6 +15,8 @@ void record_tokens_release(struct record_tokens *r)
 {
     id_list_release(&r->id);
     id_list_release(&r->label);
+    id_list_release(&r->at);
+    strbuf_release(&r->text);
     r->masked = 0;
     r->straddles = false;
 }

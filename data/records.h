@@ -11,6 +11,8 @@ struct record_tokens {
     struct id_list label; /* as long as id; empty: id[t] is its own label for t >= masked */
     int64_t masked;
     bool straddles;
+    struct strbuf text; /* with dataset_opts.take_text, of a conversation: as rendered */
+    struct id_list at;  /* and where in it the tokens begin */
 };
 void record_tokens_release(struct record_tokens *r);
 

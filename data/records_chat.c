@@ -61,6 +61,11 @@ static enum graft_status encode_text(const struct dataset_opts *o, const struct 
 
     if (!st)
         st = put_labels(a, &at, !o->mask_prompt, out, err);
+    if (!st && o->take_text) {
+        strbuf_add(&out->text, strbuf_str(text), text->len);
+        out->at = at;
+        at = (struct id_list){ NULL, 0, 0 };
+    }
     id_list_release(&at);
     return st;
 }

@@ -2,6 +2,7 @@
  * refused; templates of our own, closing tokens, tools. */
 #include "tests/data/data_testing.h"
 
+#include "data/preview.h"
 #include "data/records.h"
 
 static struct graft_err err;
@@ -494,6 +495,51 @@ static void the_token_that_closes_an_answer_is_known(void **state)
     }
 }
 
+/* Record `i` as preview has it, a | behind each token. */
+static char *previewed(const struct dataset *d, const struct preview_texts *p, int64_t i)
+{
+    const struct record *r = &d->record[i];
+    static char out[256];
+    struct strbuf text = STRBUF_INIT, s = STRBUF_INIT;
+    int64_t end[64], from = 0;
+    int32_t id[64];
+
+    dataset_copy(d, r, id, NULL);
+    assert_int_equal(preview_rendered(p, toy, i, id, r->length, &text, end, &err), GRAFT_OK);
+    for (int64_t k = 0; k < r->length; from = end[k++])
+        strbuf_printf(&s, "%.*s|", (int)(end[k] - from), text.buf + from);
+    assert_int_equal(from, text.len);
+    snprintf(out, sizeof out, "%s", strbuf_str(&s));
+    strbuf_release(&text);
+    strbuf_release(&s);
+    return out;
+}
+
+static void preview_shows_the_text_as_rendered_and_cut(void **state)
+{
+    static const char *const path = "d.jsonl";
+    struct preview_texts p = { .count = 0 };
+    struct chat *c = make_chat(LINES, NULL);
+    struct dataset_opts o = opts_with(c);
+    struct dataset d = { .count = 0 };
+
+    (void)state;
+    o.take_text = preview_take_text;
+    o.take_user = &p;
+    o.max_length = 9;
+    put_file(path, MSGS(A("\303\251")) "\n{\"text\": \"ab\"}\n" MSGS(
+                       U("x") ", " A("z") ", " U("y")) "\n");
+    assert_int_equal(dataset_load(&path, 1, &o, &d, &err), GRAFT_OK);
+    assert_int_equal(p.count, 3);
+    /* the tokenizer has no e acute, so that no token would show it */
+    assert_string_equal(previewed(&d, &p, 0), "a|:\303\251|<eos>|\n|");
+    assert_string_equal(previewed(&d, &p, 1), "ab|<eos>|"); /* no conversation: decoded */
+    assert_string_equal(previewed(&d, &p, 2), "u|:|x|<eos>|\n|a|:|z|<eos>|");
+    dataset_release(&d);
+    preview_texts_release(&p);
+    chat_free(c);
+}
+
 static int setup(void **state)
 {
     toy = toy_tokenizer(false);
@@ -523,6 +569,7 @@ int main(void)
         cmocka_unit_test(the_date_is_the_one_that_was_set),
         cmocka_unit_test(several_templates_need_a_default),
         cmocka_unit_test(templates_of_our_own_render_what_their_families_were_taught),
+        cmocka_unit_test(preview_shows_the_text_as_rendered_and_cut),
         cmocka_unit_test(the_token_that_closes_an_answer_is_known),
     };
 
