@@ -8,7 +8,7 @@
 
 struct options {
     struct common common;
-    const char *base, *task, *data, *format, *quant, *compute;
+    const char *base, *task, *data, *format, *template_name, *quant, *compute;
     struct text_list adapter;
     bool per_example, json;
 };
@@ -44,6 +44,11 @@ static const struct option_def rows[] = {
       AT(format),
       .value = "FMT",
       .help = "auto, tokens, text, completion, alpaca, messages or sharegpt" },
+    { .name = "template",
+      .type = OPTION_STR,
+      AT(template_name),
+      .value = "T",
+      .help = "chat template: auto, a built-in name, or a .jinja file" },
     { .name = "quant",
       .type = OPTION_STR,
       AT(quant),
@@ -122,7 +127,8 @@ static enum graft_status run(const void *options, struct graft_err *err)
                                .adapter = o->adapter.text,
                                .adapters = o->adapter.count,
                                .task = o->task,
-                               .data = o->data };
+                               .data = o->data,
+                               .template_name = o->template_name };
     struct evaluate_result r;
     enum compute_type compute;
     enum graft_status st;

@@ -10,7 +10,7 @@
 
 struct options {
     struct common common;
-    const char *base, *task, *prompt, *prompts, *system, *quant, *compute;
+    const char *base, *task, *prompt, *prompts, *system, *template_name, *quant, *compute;
     struct text_list adapter, stop;
     int64_t max_new, top_k, seed;
     double temperature, top_p;
@@ -60,6 +60,11 @@ static const struct option_def rows[] = {
       AT(system),
       .value = "TEXT",
       .help = "the system message of --chat" },
+    { .name = "template",
+      .type = OPTION_STR,
+      AT(template_name),
+      .value = "T",
+      .help = "chat template: auto, a built-in name, or a .jinja file" },
     { .letter = 'n',
       .name = "max-new",
       .type = OPTION_INT,
@@ -417,6 +422,11 @@ static enum graft_status check(const struct options *o, struct graft_err *err)
                           see);
     if (o->system && !o->chat)
         return graft_fail(err, GRAFT_EARG, "generate: --system belongs to --chat%s", see);
+    if (o->template_name && !o->chat && o->prompt)
+        return graft_fail(err, GRAFT_EARG,
+                          "generate: -p without --chat is raw text, which has no use for a "
+                          "template%s",
+                          see);
     if (!o->chat && !o->prompt == !o->prompts)
         return graft_fail(err, GRAFT_EARG, "generate: give -p, --prompts or --chat%s%s",
                           o->prompt ? ", not both" : "", see);
@@ -448,7 +458,9 @@ static enum graft_status run(const void *options, struct graft_err *err)
         .asked = o->chat ? &asked : NULL,
     };
     GRAFT_TRY(session_open(o->base, o->adapter.text, o->adapter.count, &quant, &j.s, err));
-    st = generator_new(&j.s.base, session_text(&j.s, TASK_BASE), &j.s.tasks, &g, &j.g, err);
+    st = session_use_template(&j.s, o->template_name, err);
+    if (!st)
+        st = generator_new(&j.s.base, session_text(&j.s, TASK_BASE), &j.s.tasks, &g, &j.g, err);
     if (!st)
         st = o->chat ? converse(&j, err) : o->prompt ? answer_text(&j, err) : answer_file(&j, err);
     release_pending(&j);

@@ -146,7 +146,9 @@ enum graft_status evaluate_run(const struct evaluate_opts *opts, struct evaluate
 
     if (st)
         return st;
-    st = load_data(&e, err);
+    st = session_use_template(&e.session, opts->template_name, err);
+    if (!st)
+        st = load_data(&e, err);
     if (!st)
         st = measure(&e, &r, err);
     if (!st)

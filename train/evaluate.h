@@ -11,6 +11,8 @@ struct evaluate_opts {
     int adapters;
     const char *task; /* NULL: the only adapter */
     const char *data;
+    const char
+        *template_name; /* for conversations, instead of base's and adapters'; NULL: theirs */
     enum record_format format;
     struct quant_config quant;
     int compute; /* enum compute_type */

@@ -154,6 +154,19 @@ enum graft_status session_open(const char *base, const char *const *adapter, int
     return st;
 }
 
+enum graft_status session_use_template(struct session *s, const char *choice, struct graft_err *err)
+{
+    if (!choice)
+        return GRAFT_OK;
+    GRAFT_TRY(text_use_template(&s->base.text, choice, err));
+    GRAFT_TRY(text_set_date(&s->base.text, NULL, err));
+    for (struct words *w = s->words; w; w = w->next) {
+        GRAFT_TRY(text_use_template(&w->text, choice, err));
+        GRAFT_TRY(text_set_date(&w->text, NULL, err));
+    }
+    return GRAFT_OK;
+}
+
 enum graft_status session_add(struct session *s, const char *name, const char *dir, int *task,
                               struct graft_err *err)
 {

@@ -20,6 +20,11 @@ enum graft_status session_open(const char *base, const char *const *adapter, int
                                struct graft_err *err);
 void session_release(struct session *s);
 
+/* For the base and all adapters that are there this chat template (text_use_template) instead of
+ * their own, with today's date; NULL: no change. Before a generator is made. */
+enum graft_status session_use_template(struct session *s, const char *choice,
+                                       struct graft_err *err);
+
 /* One more adapter over the open base (tasks_add, loaded); nothing stays of one that fails. */
 enum graft_status session_add(struct session *s, const char *name, const char *dir, int *task,
                               struct graft_err *err);

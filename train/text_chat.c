@@ -183,8 +183,9 @@ enum graft_status text_make_chat(struct text *t, const char *from, const json_t 
 
     if (!templates)
         return set_problem(t,
-                           "the base has no chat template; name one with data.template: chatml, "
-                           "llama3, llama2, mistral, zephyr, gemma, phi3 or a .jinja file",
+                           "the base has no chat template; name one with data.template in a "
+                           "config, with --template for eval and generate: chatml, llama3, llama2, "
+                           "mistral, zephyr, gemma, phi3 or a .jinja file",
                            err);
     st = take_chat(t, from, templates, &why);
     if (st == GRAFT_ENOMEM)

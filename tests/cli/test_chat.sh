@@ -36,7 +36,12 @@ check "the config has its path" grep -q "template: .*$work/short.jinja" run/conf
 valid=$(sed -n 's/.*"valid_loss": \([0-9.e-]*\).*/\1/p' run/metrics.jsonl | tail -1)
 want 0 '' eval --base base --adapter run --data valid.jsonl --json
 check "eval measures what training measured" grep -q "\"loss\": $valid," out
-want 2 'no chat template' eval --base base --data valid.jsonl
+want 2 'no chat template.*--template' eval --base base --data valid.jsonl
+want 0 '' eval --base base --adapter run --data valid.jsonl --template short.jinja --json
+check "the same template by name" grep -q "\"loss\": $valid," out
+want 0 '' eval --base base --data valid.jsonl --template short.jinja --json
+want 3 'none.jinja' eval --base base --data valid.jsonl --template none.jinja
+want 2 'no use for a template' generate --base base -p hello --template short.jinja
 two() { printf '{"messages": [{"role": "user", "content": "%s"}, {"role": "assistant", "content": "%s"}, {"role": "user", "content": "%s"}, {"role": "assistant", "content": "%s"}]}\n' "$@"; }
 for i in $(seq 1 6); do two "a$i" "$i" "b$i" "$((i + 9))"; done >talk.jsonl
 want 0 . train c.yaml -s data.template=short.jinja -s data.train_on=last -s data.train=talk.jsonl -s data.valid=talk.jsonl -o last
@@ -46,6 +51,11 @@ check "eval looks at what the adapter learnt" grep -q "\"loss\": $valid," out
 want 0 'different parts of a record' eval --base base --adapter run --adapter last --task last --data talk.jsonl
 want 0 '' generate --base base --adapter run --chat -p hello -n 5 --json
 cp out once
+cp short.jinja other.jinja && sed -i 's/a:{% endif/b:{% endif/' other.jinja
+want 0 '' generate --base base --adapter run --chat -p hello -n 5 --json --template short.jinja
+check "the same template" cmp out once
+want 0 '' generate --base base --adapter run --chat -p hello -n 5 --json --template other.jinja
+check "another" test "$(cat out)" != "$(cat once)"
 turns() { printf '{"messages": [{"role": "user", "content": "hello"}]}\n'; }
 turns >ask.jsonl
 want 0 '' generate --base base --adapter run --prompts ask.jsonl -n 5 --json
