@@ -243,22 +243,28 @@ static enum graft_status show_records(const struct view *v, struct graft_err *er
 static enum graft_status pack(const struct view *v, const struct run_config *c, int64_t *packed,
                               double *fill, struct graft_err *err)
 {
-    const struct loader_opts how = { .batch_size = c->train.batch_size,
-                                     .packing = c->data.packing,
-                                     .row_length = c->data.max_length,
-                                     .shuffle = c->data.shuffle,
-                                     .seed = (uint64_t)c->train.seed };
+    struct virtual_tokens virt;
+    struct loader_opts how;
     struct loader *l = NULL;
+    enum graft_status st;
+    bool *held;
 
     *packed = 0;
     *fill = 0;
     if (v->data->stats.records == v->data->stats.dropped)
         return GRAFT_OK;
-    GRAFT_TRY(loader_new(v->data, &how, &l, err));
-    *packed = loader_rows(l);
-    *fill = loader_fill(l);
+    GRAFT_TRY(virtual_of(&c->adapter, v->text->tokenizer, &virt, err));
+    GRAFT_TRY(run_hold_out(c, v->data, &held, err));
+    how = run_loader_opts(c, &virt);
+    how.skip = held;
+    st = loader_new(v->data, &how, &l, err);
+    if (!st) {
+        *packed = loader_rows(l);
+        *fill = loader_fill(l);
+    }
     loader_free(l);
-    return GRAFT_OK;
+    mem_free(held);
+    return st;
 }
 
 static double share(int64_t part, int64_t all)

@@ -36,20 +36,47 @@ struct dataset_opts run_data_opts(const struct run_config *c, const struct text 
     return o;
 }
 
+struct loader_opts run_loader_opts(const struct run_config *c, const struct virtual_tokens *virt)
+{
+    return (struct loader_opts){
+        .batch_size = c->train.batch_size,
+        .packing = c->data.packing,
+        .row_length = c->data.max_length,
+        .shuffle = c->data.shuffle,
+        .seed = (uint64_t)c->train.seed,
+        .weight = c->data.train_weight,
+        .virtual_front = virt->front,
+        .first_position = virt->before,
+    };
+}
+
+enum graft_status run_hold_out(const struct run_config *c, const struct dataset *d, bool **out,
+                               struct graft_err *err)
+{
+    const struct data_config *how = &c->data;
+    enum graft_status st;
+    bool *held;
+
+    *out = NULL;
+    if (!config_splits(how))
+        return GRAFT_OK;
+    held = mem_array((size_t)d->count, sizeof *held);
+    if (!held)
+        return graft_fail_nomem(err, "the split of the records", (size_t)d->count);
+    st = dataset_choose(d, how->valid_share, how->valid_number, (uint64_t)c->train.seed, held, err);
+    if (st) {
+        mem_free(held);
+        return graft_fail_in(err, st, "data.valid");
+    }
+    *out = held;
+    return GRAFT_OK;
+}
+
 /* data.valid: a share or a number. */
 static enum graft_status split(const struct run_config *c, struct run_data *r,
                                struct graft_err *err)
 {
-    const struct data_config *d = &c->data;
-    enum graft_status st;
-
-    r->held = mem_array((size_t)r->all.count, sizeof *r->held);
-    if (!r->held)
-        return graft_fail_nomem(err, "the split of the records", (size_t)r->all.count);
-    st = dataset_choose(&r->all, d->valid_share, d->valid_number, (uint64_t)c->train.seed, r->held,
-                        err);
-    if (st)
-        return graft_fail_in(err, st, "data.valid");
+    GRAFT_TRY(run_hold_out(c, &r->all, &r->held, err));
     GRAFT_TRY(dataset_part(&r->all, r->held, true, &r->valid, err));
     r->has_valid = true;
     return dataset_count(&r->all, r->held, false, &r->train, err);
@@ -97,20 +124,12 @@ enum graft_status run_data_open(const struct run_config *c, const struct text *t
                                 const struct model_config *base, struct run_data *out,
                                 struct graft_err *err)
 {
-    struct loader_opts how = {
-        .batch_size = c->train.batch_size,
-        .packing = c->data.packing,
-        .row_length = c->data.max_length,
-        .shuffle = c->data.shuffle,
-        .seed = (uint64_t)c->train.seed,
-        .weight = c->data.train_weight,
-    };
+    struct loader_opts how;
     struct virtual_tokens virt;
     enum graft_status st;
 
     GRAFT_TRY(virtual_of(&c->adapter, text->tokenizer, &virt, err));
-    how.virtual_front = virt.front;
-    how.first_position = virt.before;
+    how = run_loader_opts(c, &virt);
     *out = (struct run_data){ .has_valid = false };
     st = load(c, run_data_opts(c, text, base, &virt), out, err);
     how.skip = out->held;

@@ -16,6 +16,13 @@ struct dataset_opts run_data_opts(const struct run_config *c, const struct text 
                                   const struct model_config *base,
                                   const struct virtual_tokens *virt);
 
+/* How a run with that config goes through its records; `skip` stays NULL. Borrows the weights. */
+struct loader_opts run_loader_opts(const struct run_config *c, const struct virtual_tokens *virt);
+/* Whether data.valid holds records of data.train out, and which of `d`: one flag a record,
+ * mem_free'd by the caller; *out is NULL where it holds out none. EARG: it wants too many. */
+enum graft_status run_hold_out(const struct run_config *c, const struct dataset *d, bool **out,
+                               struct graft_err *err);
+
 struct run_data {
     struct dataset all;         /* of data.train */
     bool *held;                 /* one a record of `all`: held out for validation; NULL: none */

@@ -127,4 +127,9 @@ check "what is dropped" grep -q '^dropped      1,' out
 want 0 '' preview c.yaml -s data.template=short.jinja -s data.train=all.jsonl -s data.packing=true --all --json
 check "as JSON" grep -q '"records": 26, "dropped": 1, .*"without_end": 0, .*"duplicates": 2, "rows": [0-9]*, "fill": 0\.' out
 want 2 '--all reads every record' preview c.yaml --all -n 2
+epoch=(c.yaml -s data.template=short.jinja -s data.packing=true -s data.valid=5 -s 'data.train=[{path: train.jsonl, weight: 1.5}, {path: valid.jsonl, weight: 2}]')
+want 0 '' preview "${epoch[@]}" --all
+rows=$(sed -n 's/^packed *\([0-9]* rows of [0-9]* tokens, [0-9.]* % full\)/\1/p' out)
+want 0 . train "${epoch[@]}" -o other --dry-run
+check "the rows of a run's epoch: by weight, without what is held out" grep -q "packed *${rows:-none}" out err
 finish
