@@ -43,7 +43,8 @@ static void finish_step(int number)
     const int e = errno;
     const bool again = stop_signal;
 
-    if (asked_again())
+    /* a terminal that closes may tell it twice, and nobody is waiting there */
+    if (asked_again() && number != SIGHUP)
         end_at_once(number);
     if (again)
         return;
@@ -68,7 +69,7 @@ static void take_back(int number)
 
 static void on_signal(void (*handler)(int))
 {
-    struct sigaction a;
+    struct sigaction a, before;
 
     memset(&a, 0, sizeof a);
     a.sa_handler = handler;
@@ -76,11 +77,16 @@ static void on_signal(void (*handler)(int))
     a.sa_flags = SA_RESTART | SA_NODEFER;
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
+    sigaction(SIGHUP, NULL, &before);
+    if (before.sa_handler != SIG_IGN) /* nohup's program goes on */
+        sigaction(SIGHUP, &a, NULL);
 }
 
 void signals_catch(void)
 {
     on_signal(finish_step);
+    /* a terminal that is gone takes the reader of stderr along, tee(1) say: nothing to lose for */
+    signal(SIGPIPE, SIG_IGN);
 }
 
 void signals_take_back(void)

@@ -10,8 +10,9 @@
 
 /* The signal that asked the program to stop, 0: none. Set after signals_catch. */
 extern volatile sig_atomic_t stop_signal;
-/* SIGINT and SIGTERM set stop_signal from now on and say so; a second one ends the program at once.
- * For what ends in steps and has something to save. */
+/* SIGINT, SIGTERM and SIGHUP (unless nohup ignores it) set stop_signal from now on and say so; a
+ * second one ends the program at once. For what ends in steps and has something to save, which goes
+ * on when nobody reads its output any more. */
 void signals_catch(void);
 /* They end the program at once; while it writes a result, as soon as what is half written has been
  * taken away. For verbs whose output is of use as a whole only; others keep the system's way. */

@@ -34,7 +34,8 @@ void help_man(struct strbuf *out)
         strbuf_release(&help);
     }
     strbuf_puts(out, ".SH EXIT STATUS\n0 done, 1 run failed, 2 wrong usage or config, 3 bad input "
-                     "file, 4 device error, 130 and 143 stopped by a signal after saving.\n");
+                     "file, 4 device error, 129, 130 and 143 stopped by SIGHUP, SIGINT or "
+                     "SIGTERM after saving.\n");
 }
 
 void help_completion(struct strbuf *out)

@@ -325,5 +325,5 @@ void help_all(struct strbuf *out)
         "graft help VERB tells more, graft train --help-config lists the keys of a config,\n"
         "graft --version the version.\n"
         "exit: 0 done, 1 run failed, 2 wrong usage or config, 3 bad input file, 4 device error,\n"
-        "130 and 143 stopped by a signal after saving\n");
+        "129, 130 and 143 stopped by SIGHUP, SIGINT or SIGTERM after saving\n");
 }

@@ -136,6 +136,6 @@ const struct verb train_verb = {
     .arg = "CONFIG.yaml",
     .more =
         "exit: 0 done, 1 run failed, 2 wrong usage or config, 3 bad input file, 4 device error,\n"
-        "130/143 stopped by a signal after saving\n",
+        "129/130/143 stopped by SIGHUP/SIGINT/SIGTERM after saving\n",
     .run = run,
 };

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ctrl-C and SIGTERM: the step is finished, the adapter saved, the way on told; a second one ends.
+# Ctrl-C, SIGTERM and SIGHUP: the step is finished, the adapter saved, the way on told; a second one ends.
 . "$(dirname "$0")/tiny.sh"
 records 400 >train.jsonl
 
@@ -26,7 +26,7 @@ ends() { # ends CODE PATTERN
 }
 env --default-signal=INT true 2>/dev/null || { echo "env has no --default-signal"; exit 77; }
 
-for signal in INT:130 TERM:143; do
+for signal in HUP:129 INT:130 TERM:143; do
     rm -rf running
     start -o running
     kill -"${signal%:*}" "$pid"
@@ -43,6 +43,23 @@ done
 check "the way on works" env PATH="$(dirname "$graft"):$PATH" sh go_on
 check "and trains" grep -q '"steps": 2,' running-2/result.json
 want 2 'holds a run already' train c.yaml -o running
+
+# nohup's program goes on without its terminal, and so does one that nobody listens to
+rm -rf running
+nohup "$graft" train c.yaml -s train.steps=1000000 -o running >out 2>err </dev/null &
+pid=$!
+for _ in $(seq 200); do
+    grep -q '"step": 3' running/metrics.jsonl 2>/dev/null && break
+    sleep 0.05
+done
+kill -HUP "$pid"
+sleep 0.5
+check "nohup is obeyed" kill -0 "$pid"
+kill -TERM "$pid"
+ends 143 'stopped after step'
+rm -rf running
+env --default-signal=PIPE "$graft" train c.yaml -s train.steps=200 -o running 2>&1 >/dev/null </dev/null | head -n 1 >/dev/null
+check "a run outlives the reader of its output" grep -q '"status": "finished"' running/result.json
 
 # threads that wait do not keep a busy machine from its work, unless the user says how they wait
 waits() { tr '\0' '\n' <"/proc/$pid/environ" | grep -E '^(OMP_WAIT_POLICY|GOMP_SPINCOUNT)='; }
