@@ -261,11 +261,11 @@ static enum graft_status evaluate(struct loop *l, struct graft_err *err)
     loss = v.nll / (double)v.tokens;
     best = l->result.best_step == 0 || loss < l->result.best_loss;
     l->result.valid_loss = loss;
+    if (best && r->config->train.keep_best)
+        GRAFT_TRY(save_in(l, "best", err)); /* where it fails, the former one is there */
     if (best) {
         l->result.best_step = l->result.steps;
         l->result.best_loss = loss;
-        if (r->config->train.keep_best)
-            GRAFT_TRY(save_in(l, "best", err));
     }
     st = log_eval(l, loss, v.tokens, err);
     if (!st && r->hooks && r->hooks->eval)
@@ -357,6 +357,28 @@ static size_t adapter_bytes(const struct run *r, const char *dir)
     return size;
 }
 
+/* A file could not be written while the steps were going well, a disk being full say: what they
+ * have made is saved after all where it can be, and the message says what is where. `st` stays. */
+static enum graft_status rescue(struct loop *l, enum graft_status st, struct graft_err *err)
+{
+    const struct run_result *s = &l->result;
+    struct graft_err first = *err, second;
+    char best[64] = "";
+
+    if (s->best_step && l->r->config->train.keep_best)
+        snprintf(best, sizeof best, "; the best one, of step %lld, is in best",
+                 (long long)s->best_step);
+    if (s->steps == 0)
+        return st;
+    if (save_in(l, "last_good", &second))
+        return graft_fail(err, st, "%s; the adapter of step %lld is lost (%s)%s", first.msg,
+                          (long long)s->steps, second.msg, best);
+    return graft_fail(err, st,
+                      "%s; the adapter of step %lld is in %s/last_good, go on from it with "
+                      "adapter.init_from and another output%s",
+                      first.msg, (long long)s->steps, l->out.dir, best);
+}
+
 /* The end of a run, good or bad. `st` is what the steps ended with and stays the outcome. */
 static enum graft_status finish(struct loop *l, double start, enum graft_status st,
                                 struct graft_err *err)
@@ -369,6 +391,8 @@ static enum graft_status finish(struct loop *l, double start, enum graft_status 
     s->status = st ? "failed" : stopped ? "interrupted" : "finished";
     if (!st)
         saved = run_save(l->r, l->out.dir, err);
+    if (st == GRAFT_EWRITE || saved == GRAFT_EWRITE)
+        rescue(l, GRAFT_EWRITE, err);
     s->adapter_bytes = !st && !saved ? adapter_bytes(l->r, l->out.dir) : 0;
     s->trainable = l->r->adapter->param_elems;
     s->changed_base = l->r->adapter->changes_base;

@@ -39,15 +39,18 @@ enum graft_status run_save(struct run *r, const char *dir, struct graft_err *err
 
     memcpy(f.base_hash, r->base.ck.hash, sizeof f.base_hash);
     note_template(r, hash, &f);
-    /* a folder with graft.json and no adapter is taken for a checkpoint of ours (train/output.c) */
+    /* The tokenizer, which may be large, before the adapter: where the disk is full, a former
+     * adapter stays. A folder with graft.json and no adapter is taken for a checkpoint of ours
+     * (train/output.c). */
+    if (!st && !whole)
+        st = text_copy(c->base, &r->base.text, dir, err);
     if (!st && !whole)
         st = adapter_save(r->adapter, dir, err);
     if (!st)
         st = facts_write(dir, &f, quant, err);
-    if (!st)
-        st = whole ? merge_write(&r->base, c->base, r->adapter,
-                                 c->adapter.save_bf16 ? QT_BF16 : QT_F32, dir, err)
-                   : text_copy(c->base, &r->base.text, dir, err);
+    if (!st && whole)
+        st = merge_write(&r->base, c->base, r->adapter, c->adapter.save_bf16 ? QT_BF16 : QT_F32,
+                         dir, err);
     json_decref(quant);
     return st;
 }

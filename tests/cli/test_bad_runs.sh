@@ -55,7 +55,24 @@ full() { # full KIB CODE PATTERN ARGS...
 full 20 1 'adapter_model.safetensors: cannot write' train c.yaml -o full
 check "a failed write leaves no part" test -z "$(find full -name '*.tmp*' -o -name 'adapter_model*')"
 check "the result says failed" grep -q '"status": "failed"' full/result.json
+full 20 1 'the adapter of step [0-9]+ is lost' train c.yaml -o full0
 full 2 1 'metrics.jsonl: ' train c.yaml -s train.steps=100 -s data.valid=null -o full1
+# room for the adapter but not where the best one goes, which is a file of somebody else by now
+timeout 60 "$graft" train c.yaml -s train.steps=100000 -s train.eval_every=1 -s optim.lr=1e-5 -s optim.schedule=constant -o full2 >out 2>err </dev/null &
+pid=$!
+for _ in $(seq 400); do
+    grep -q '"step": 2' full2/metrics.jsonl 2>/dev/null && break
+    sleep 0.02
+done
+for _ in $(seq 100); do # the run may make it anew in between
+    rm -rf full2/best && : 2>/dev/null >full2/best && break
+done
+wait "$pid"
+rc=$?
+judge 1 'full2/best.*; the adapter of step [0-9]+ is in .*full2/last_good, go on' "train, best is taken"
+check "what was learnt is there" test -s full2/last_good/adapter_model.safetensors
+check "and the result says failed" grep -q '"status": "failed"' full2/result.json
+want 0 '' eval --base base --adapter full2/last_good --data valid.jsonl
 full 20 1 'q.h5' quantize base -o q.h5
 check "a failed container leaves no part" test -z "$(ls | grep 'q.h5')"
 full 20 1 'model.safetensors: cannot write' merge --base base --adapter run -o merged
