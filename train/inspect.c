@@ -178,6 +178,11 @@ static enum graft_status inspect_gguf(const char *path, json_t *o, struct graft_
     return st;
 }
 
+static bool may_be_base(const char *path)
+{
+    return dir_exists(path) ? folder_has(path, "config.json") : gguf_is(path) || container_is(path);
+}
+
 enum graft_status inspect_path(const char *path, json_t **out, struct graft_err *err)
 {
     json_t *o = json_pack("{s:s}", "path", path);
@@ -193,8 +198,14 @@ enum graft_status inspect_path(const char *path, json_t **out, struct graft_err 
         st = inspect_file(path, o, err);
     else if (gguf_is(path))
         st = inspect_gguf(path, o, err);
-    else
+    else if (may_be_base(path) || !(dir_exists(path) || file_exists(path)))
         st = inspect_base(path, o, err);
+    else
+        st = graft_fail(err, GRAFT_EFORMAT,
+                        "%s: nothing that graft knows: wanted a folder with config.json (a "
+                        "checkpoint), with adapter_config.json (an adapter) or with metrics.jsonl "
+                        "(a run), or a GGUF, .safetensors or .h5 file",
+                        path);
     if (st)
         json_decref(o);
     else
