@@ -13,6 +13,20 @@ static bool ends_with(const char *s, const char *tail)
     return n >= t && !strcmp(s + n - t, tail);
 }
 
+/* A folder without config.json: what it may be instead. */
+static enum graft_status no_config(const char *dir, struct graft_err *err)
+{
+    struct strbuf path = STRBUF_INIT;
+    bool adapter;
+
+    path_join(&path, dir, "adapter_config.json");
+    adapter = file_exists(strbuf_str(&path));
+    strbuf_release(&path);
+    return graft_fail(err, GRAFT_EIO, "%s: %s", dir,
+                      adapter ? "an adapter, not a base: there is no config.json in it"
+                              : "no Hugging Face checkpoint: there is no config.json in it");
+}
+
 static enum graft_status open_folder(struct checkpoint *c, bool weights, struct graft_err *err)
 {
     struct strbuf path = STRBUF_INIT;
@@ -20,7 +34,9 @@ static enum graft_status open_folder(struct checkpoint *c, bool weights, struct 
     enum graft_status st;
 
     path_join(&path, c->path, "config.json");
-    st = json_read_file(strbuf_str(&path), &json, err);
+    st = path.failed || file_exists(strbuf_str(&path))
+             ? json_read_file(strbuf_str(&path), &json, err)
+             : no_config(c->path, err);
     if (!st)
         st = model_config_from_json(strbuf_str(&path), json, &c->mem, &c->config, err);
     json_decref(json);

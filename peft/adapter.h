@@ -264,6 +264,10 @@ void targets_free(struct target_matcher *m);
 /* Fill every tensor. Strict: missing, unexpected and misshapen tensors are all listed (ESHAPE,
  * EFORMAT). */
 enum graft_status adapter_load_values(struct adapter *a, const char *dir, struct graft_err *err);
+/* The tensors of the folder as they are, into `s` (safetensors_open). EFORMAT: a pickle, with the
+ * way to convert it. */
+struct store;
+enum graft_status adapter_open(const char *dir, struct store *s, struct graft_err *err);
 struct stored_tensor;
 /* For methods with files of their own: the whole numbers of a stored tensor (I32, or I16, which is
  * widened) into those of entry `e`. Names and shapes are known to fit. */

@@ -339,6 +339,10 @@ static enum graft_status read_file(const char *dir, struct strbuf *path, json_t 
     path_join(path, dir, "adapter_config.json");
     if (path->failed)
         return graft_fail_nomem(err, "adapter_config.json", strlen(dir));
+    if (dir_exists(dir) && !file_exists(strbuf_str(path)))
+        return graft_fail(err, GRAFT_EIO,
+                          "%s: no adapter in PEFT's format: there is no adapter_config.json in it",
+                          dir);
     GRAFT_TRY(json_read_file(strbuf_str(path), out, err));
     if (!json_is_object(*out))
         return graft_fail(err, GRAFT_EFORMAT, "%s: not an object of keys", strbuf_str(path));

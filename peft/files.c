@@ -280,7 +280,7 @@ static enum graft_status fill_all(struct adapter *a, const struct store *s, enum
     return GRAFT_OK;
 }
 
-static enum graft_status open_values(const char *dir, struct store *s, struct graft_err *err)
+enum graft_status adapter_open(const char *dir, struct store *s, struct graft_err *err)
 {
     struct strbuf path = STRBUF_INIT;
     enum graft_status st;
@@ -330,7 +330,7 @@ static enum graft_status load_file(struct adapter *a, const char *dir, enum para
 {
     struct store s = { 0 };
     enum graft_status st =
-        file == FILE_ADAPTER ? open_values(dir, &s, err) : open_state(dir, &s, err);
+        file == FILE_ADAPTER ? adapter_open(dir, &s, err) : open_state(dir, &s, err);
 
     if (!st)
         st = check_all(a, &s, file, err);

@@ -6,6 +6,7 @@
 #include "io/safetensors.h"
 #include "models/arch.h"
 #include "models/checkpoint.h"
+#include "peft/adapter.h"
 #include "train/facts.h"
 #include "train/merge_note.h"
 
@@ -120,7 +121,7 @@ static enum graft_status inspect_adapter(const char *dir, json_t *o, struct graf
         st = add_json_file(o, "result", dir, "result.json", err);
     path_join(&path, dir, "adapter_model.safetensors");
     if (!st && (file_exists(strbuf_str(&path)) || !folder_has(dir, "metrics.jsonl"))) {
-        st = safetensors_open(strbuf_str(&path), &s, err);
+        st = adapter_open(dir, &s, err);
         if (!st)
             add_tensors(o, &s);
         store_release(&s);

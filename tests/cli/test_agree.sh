@@ -98,7 +98,13 @@ for what in base:checkpoint run:run run/best:adapter q.h5:container m:checkpoint
     want 0 '' inspect "${what%:*}"
 done
 want 3 'nothing' inspect nothing
-want 3 'train.jsonl' inspect train.jsonl
+want 3 'train.jsonl: nothing that graft knows: wanted a folder' inspect train.jsonl
+mkdir pickled && cp run/adapter_config.json pickled && : >pickled/adapter_model.bin
+want 3 'adapter_model.bin: a pickled adapter .* convert it once' inspect pickled
+want 3 'pickled: an adapter, not a base' eval --base pickled --data valid.jsonl
+mkdir empty
+want 3 'empty: nothing that graft knows' inspect empty
+want 3 'empty: no adapter in PEFT.s format' eval --base base --adapter empty --data valid.jsonl
 
 # paths with spaces and other letters
 mkdir 'ein Ordner – é'
