@@ -84,7 +84,7 @@ enum graft_status model_tensors(const struct model *m, struct arena *mem, struct
 
 enum net_mode {
     NET_LOSS,   /* scalar: sum of -log p over tokens with a target */
-    NET_LOGITS, /* (segments, V): of each segment's last token; forward only */
+    NET_LOGITS, /* (segments, V) f32: of each segment's last token; forward only */
     NET_HIDDEN, /* (N, C): what the head gets, of every token; forward only */
 };
 /* Record the forward graph; `a` may be NULL. NULL result: see graph_error. */

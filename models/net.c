@@ -100,8 +100,11 @@ static struct tensor *head(struct builder *b, struct tensor *x, enum net_mode mo
 
     if (mode == NET_HIDDEN)
         return x;
-    if (mode == NET_LOGITS)
-        return linear(b, l, op_pick_last(b->g, x));
+    if (mode == NET_LOGITS) {
+        x = op_pick_last(b->g, x);
+        graph_set_act(b->g, DT_F32); /* read as f32; rounded to bf16, likely tokens would tie */
+        return linear(b, l, x);
+    }
     if (adapter_at(b->a, &b->m->slots.slot[l->slot]))
         return op_head_chunks(b->g, x, l->w.rows, changed_head, b, 0.0f);
     return op_head_loss(b->g, x, graph_weight(b->g, &l->w, l->name), NULL, 0.0f);

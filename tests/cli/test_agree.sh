@@ -90,6 +90,13 @@ want 0 . merge --base q.h5 --adapter run -o mq --dtype bf16
 want 0 '' eval --base mq --data valid.jsonl --json
 check "from a container, in bf16" near "$(value out loss)" "$valid" 0.05
 
+# what bf16 operands lose is small: of ten first words (near ties go either way) most stay
+for i in $(seq 10); do printf '{"prompt": "number %d is "}\n' $((i * 7)); done >first.jsonl
+want 0 '' generate --base base --adapter run --prompts first.jsonl -n 1 --json
+cp out f32
+want 0 '' generate --base base --adapter run --prompts first.jsonl -n 1 --json --compute bf16
+check "bf16 generates what f32 does" test "$(paste -d '|' out f32 | awk -F '|' '$1 == $2' | wc -l)" -ge 8
+
 # inspect, each kind
 for what in base:checkpoint run:run run/best:adapter q.h5:container m:checkpoint; do
     want 0 '' inspect "${what%:*}" --json
