@@ -19,11 +19,12 @@ enum {
     PAGE = 4096,         /* a matrix begins on a page of its own */
 };
 
-static bool is_sparse(const struct adapter_site *s)
+/* NULL: the site has no sparse part, or is a copy beside the method's own. */
+static struct rosa_site *sparse_part(const struct adapter_site *s)
 {
-    const struct rosa_site *own = s->state;
+    struct rosa_site *own = s->ops->phases == &rosa_phases ? s->state : NULL;
 
-    return own->nnz > 0;
+    return own && own->nnz ? own : NULL;
 }
 
 /* Bytes of one site's sums in the file. */
@@ -159,7 +160,7 @@ static enum graft_status choose_all(struct adapter *a, struct graft_err *err)
     if (!counts)
         return graft_fail_nomem(err, "choosing sparse places", (size_t)lanes * BINS * 8);
     for (int i = 0; i < a->site_count && !st; i++) {
-        if (!is_sparse(&a->site[i]))
+        if (!sparse_part(&a->site[i]))
             continue;
         st = choose(&a->site[i], (const float *)(const void *)at, counts, lanes, err);
         at += sums_bytes(&a->site[i]);
@@ -233,7 +234,7 @@ static enum graft_status read_mask(struct adapter *a, const char *path, struct g
     for (int i = 0; i < a->site_count && !st; i++) {
         bool chosen = true;
 
-        if (is_sparse(&a->site[i]))
+        if (sparse_part(&a->site[i]))
             st = rosa_check(&a->site[i], &chosen, err);
         if (!st && !chosen)
             st = graft_fail(err, GRAFT_EFORMAT, "%s: no places were chosen for %s yet", path,
@@ -266,11 +267,11 @@ static enum graft_status find_chosen(struct adapter *a, bool *chosen, struct gra
     const struct adapter_site *with = NULL, *without = NULL;
 
     for (int i = 0; i < a->site_count; i++) {
-        const struct rosa_site *own = a->site[i].state;
+        const struct rosa_site *own = sparse_part(&a->site[i]);
 
-        if (own->nnz && own->sparse.row_offs)
+        if (own && own->sparse.row_offs)
             with = &a->site[i];
-        else if (own->nnz)
+        else if (own)
             without = &a->site[i];
     }
     *chosen = with && !without;
@@ -285,8 +286,11 @@ static int64_t count_sparse(const struct adapter *a)
 {
     int64_t n = 0;
 
-    for (int i = 0; i < a->site_count; i++)
-        n += is_sparse(&a->site[i]) ? ((const struct rosa_site *)a->site[i].state)->nnz : 0;
+    for (int i = 0; i < a->site_count; i++) {
+        const struct rosa_site *own = sparse_part(&a->site[i]);
+
+        n += own ? own->nnz : 0;
+    }
     return n;
 }
 
@@ -337,7 +341,7 @@ static size_t rosa_disk(const struct adapter *a)
     size_t bytes = 0;
 
     for (int i = 0; i < a->site_count && is_due(a); i++)
-        bytes += is_sparse(&a->site[i]) ? sums_bytes(&a->site[i]) : 0;
+        bytes += sparse_part(&a->site[i]) ? sums_bytes(&a->site[i]) : 0;
     return bytes;
 }
 
@@ -349,9 +353,9 @@ static enum graft_status rosa_gather(struct adapter *a, const char *dir, struct 
     GRAFT_TRY(scratch_open(dir, rosa_disk(a), &r->sums, err));
     at = r->sums.data;
     for (int i = 0; i < a->site_count; i++) {
-        struct rosa_site *own = a->site[i].state;
+        struct rosa_site *own = sparse_part(&a->site[i]);
 
-        if (!own->nnz)
+        if (!own)
             continue;
         own->sparse.dense = (float *)(void *)at;
         own->sparse.squared = a->config.mean_squared;
@@ -366,8 +370,12 @@ static enum graft_status rosa_gathered(struct adapter *a, bool whole, struct gra
     struct rosa *r = a->state;
     enum graft_status st = GRAFT_OK;
 
-    for (int i = 0; i < a->site_count; i++)
-        ((struct rosa_site *)a->site[i].state)->sparse.dense = NULL;
+    for (int i = 0; i < a->site_count; i++) {
+        struct rosa_site *own = sparse_part(&a->site[i]);
+
+        if (own)
+            own->sparse.dense = NULL;
+    }
     if (whole)
         st = choose_all(a, err);
     scratch_close(&r->sums);
@@ -387,9 +395,9 @@ static bool rosa_step(struct adapter *a, int64_t step)
     if (r->chosen && a->config.terminate_after_mask_generation)
         return false;
     for (int i = 0; i < a->site_count && r->chosen && step >= r->wakes; i++) {
-        const struct rosa_site *own = a->site[i].state;
+        const struct rosa_site *own = sparse_part(&a->site[i]);
 
-        if (own->nnz && !own->sparse.row_offs)
+        if (own && !own->sparse.row_offs)
             rosa_wake(&a->site[i]);
     }
     return true;

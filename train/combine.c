@@ -249,6 +249,9 @@ static bool same_places(const struct combining *c)
 
     if (first->target_modules.kind != TARGETS_LIST && first->target_modules.kind != TARGETS_REGEX)
         return false;
+    for (int i = 0; i < c->opts->adapters; i++)
+        if (copies_of(&c->source[i].task->config))
+            return false; /* they change modules that target_modules does not name */
     for (int i = 1; i < c->opts->adapters; i++) {
         const struct adapter_config *k = &c->source[i].task->config;
 

@@ -48,6 +48,10 @@ extern const struct exporter exporters[]; /* ends with a row whose method is NUL
 enum graft_status export_hub(const struct exporting *x, struct graft_err *err);
 /* train/export_copies.c: copies of the base's tensors as PEFT keeps them beside an adapter. */
 enum graft_status export_copies(const struct exporting *x, struct graft_err *err);
+/* The values of `from` into the tensors of `to` that have one of their names. */
+void export_same_tensors(const struct adapter *from, struct adapter *to);
+/* Tensors and bytes of `a`, which was written into the output folder. */
+void export_report(const struct exporting *x, const struct adapter *a);
 /* train/export_gguf.c */
 enum graft_status export_gguf(const struct exporting *x, struct graft_err *err);
 /* train/export_rosa.c: a folder with a LoRA adapter. EARG: there is no low-rank part. */

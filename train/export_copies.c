@@ -73,8 +73,7 @@ static const struct tensor *param_named(const struct adapter *a, const char *nam
     return NULL;
 }
 
-/* The same tensors, mostly under the same names. */
-static void fill(const struct adapter *from, struct adapter *to)
+void export_same_tensors(const struct adapter *from, struct adapter *to)
 {
     for (int i = 0; i < from->entry_count; i++) {
         const struct tensor *v = from->entry[i].tensor, *t = param_named(to, v->name);
@@ -87,7 +86,7 @@ static void fill(const struct adapter *from, struct adapter *to)
     }
 }
 
-static void report(const struct exporting *x, const struct adapter *a)
+void export_report(const struct exporting *x, const struct adapter *a)
 {
     struct strbuf path = STRBUF_INIT;
     struct stat file;
@@ -111,11 +110,11 @@ enum graft_status export_copies(const struct exporting *x, struct graft_err *err
     if (!st)
         st = adapter_init(out, 0, err);
     if (!st) {
-        fill(a, out);
+        export_same_tensors(a, out);
         st = adapter_save(out, x->opts->output, err);
     }
     if (!st)
-        report(x, out);
+        export_report(x, out);
     adapter_free(out);
     arena_release(&mem);
     return st;

@@ -49,11 +49,11 @@ static enum graft_status make_lora(const struct exporting *x, struct adapter **o
     for (int i = 0; i < a->site_count; i++) {
         const struct adapter_site *s = &a->site[i];
 
-        lora_fill(adapter_at(*out, s->slot), s->param[LORA_B]->data, s->param[LORA_A]->data, NULL);
-        x->report->tensors += 2;
-        x->report->bytes +=
-            (size_t)(s->r * (s->slot->in + s->slot->out)) * (c.save_bf16 ? 2 : sizeof(float));
+        if (s->ops == a->ops)
+            lora_fill(adapter_at(*out, s->slot), s->param[LORA_B]->data, s->param[LORA_A]->data,
+                      NULL);
     }
+    export_same_tensors(a, *out);
     return GRAFT_OK;
 }
 
@@ -77,6 +77,8 @@ enum graft_status export_rosa(const struct exporting *x, struct graft_err *err)
         st = write_facts(x, err);
     if (!st)
         st = adapter_save(lora, x->opts->output, err);
+    if (!st)
+        export_report(x, lora);
     adapter_free(lora);
     return st;
 }

@@ -45,7 +45,8 @@ want 0 '' train c.yaml --dry-run -q -o x -s 'adapter={method: lpft}'
 # jobs; the base is quantised, its copies are decoded
 set -- head 'method: head' last 'method: last_layers, modules_to_save: [model.norm]' \
     saved 'method: lora, r: 2, target_modules: [q_proj], modules_to_save: [lm_head]' \
-    tokens 'method: lora, r: 2, target_modules: [q_proj], trainable_token_indices: [40, 41]'
+    tokens 'method: lora, r: 2, target_modules: [q_proj], trainable_token_indices: [40, 41]' \
+    sparse 'method: rosa, r: 2, d: 0.02, schedule: wl1, target_modules: [q_proj], modules_to_save: [lm_head]'
 while [ $# -gt 0 ]; do
     want 0 '' train c.yaml -q -o "$1" -s quant=nf4 -s "adapter={$2}"
     check "$1: losses" near "$(loss --base base --adapter "$1")" "$(trained "$1")"
@@ -59,11 +60,19 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 want 0 '' combine head --base base -o low --how svd --rank 8 -q
+for m in saved tokens sparse; do
+    want 0 '' combine $m --base base -o whole --how svd --rank 64 -q --force
+    check "$m: all of its change in a LoRA" near "$(loss --base base --quant nf4 --adapter whole)" "$(trained $m)"
+done
 want 2 'no place for a change of model.layers' combine last --base base -o x --how svd --rank 8
 for m in head last; do
     want 0 'PEFT takes it for LoRA of rank 1 that changes nothing' export --adapter $m --base base --to peft -o $m-peft
     check "$m: the same to PEFT" near "$(loss --base base --quant nf4 --adapter $m-peft)" "$(trained $m)"
 done
+want 0 'the sparse part' export --adapter sparse --base base --to peft -o sparse-peft
+check "its copy goes along" grep -q '"lm_head"' sparse-peft/adapter_config.json
+want 0 '' eval --base base --adapter sparse-peft --data valid.jsonl -q
+want 0 '' train c.yaml -q -o spa -s 'adapter={method: spa, d: 0.02, target_modules: [q_proj], modules_to_save: [norm]}'
 check "as saved modules" grep -q '"lm_head"' head-peft/adapter_config.json
 want 2 "is in PEFT's own format already" export --adapter saved --base base --to peft -o x
 want 0 '' train c.yaml -q -o on -s 'adapter={init_from: head}' -s quant=nf4
