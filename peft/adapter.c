@@ -339,6 +339,23 @@ struct adapter_site *adapter_at(const struct adapter *a, const struct slot *slot
     return a ? a->site_of[slot->index] : NULL;
 }
 
+/* Whether the site adds to a bias that is zero. */
+static enum graft_status adds_to_bias(const struct adapter_site *s, bool *adds,
+                                      struct graft_err *err)
+{
+    const size_t n = (size_t)s->slot->out;
+    float *bias = mem_array(n, sizeof *bias);
+
+    if (!bias)
+        return graft_fail_nomem(err, s->slot->name, n * sizeof *bias);
+    *adds = false;
+    if (s->ops->merge_bias && s->ops->merge_bias(s, bias))
+        for (size_t i = 0; i < n; i++)
+            *adds = *adds || bias[i] != 0;
+    mem_free(bias);
+    return GRAFT_OK;
+}
+
 enum graft_status adapter_check_merge(const struct adapter *a, struct graft_err *err)
 {
     const struct adapter_ops *ops = a->ops;
@@ -348,8 +365,11 @@ enum graft_status adapter_check_merge(const struct adapter *a, struct graft_err 
                           "%s adapters are no change of weights and cannot be merged", ops->name);
     for (int i = 0; i < a->site_count; i++) {
         const struct adapter_site *s = &a->site[i];
+        bool adds = false;
 
         if (a->config.lora_bias && s->ops == ops && !s->slot->has_bias)
+            GRAFT_TRY(adds_to_bias(s, &adds, err));
+        if (adds)
             return graft_fail(err, GRAFT_EARG,
                               "%s: the adapter has a bias (lora_bias) and the base has none there "
                               "to merge it into",

@@ -309,6 +309,24 @@ static enum graft_status name_ranks(struct combining *c, struct adapter_config *
     return GRAFT_OK;
 }
 
+/* A bias that an input adds to or scales is a bias of the result's B; *found stays true. */
+static enum graft_status find_biases(struct combining *c, const struct adapter *a, bool *found,
+                                     struct graft_err *err)
+{
+    for (int i = 0; i < a->site_count && !*found; i++) {
+        const struct adapter_site *s = &a->site[i];
+        float *bias;
+
+        if (!s->ops->merge_bias || (s->ops->merges != MERGE_ADDS && !s->slot->has_bias))
+            continue;
+        bias = arena_array(&c->mem, (size_t)s->slot->out, sizeof *bias);
+        if (!bias)
+            return graft_fail_nomem(err, s->slot->name, (size_t)s->slot->out * sizeof *bias);
+        *found = s->ops->merge_bias(s, bias);
+    }
+    return GRAFT_OK;
+}
+
 static enum graft_status make_result(struct combining *c, struct graft_err *err)
 {
     const struct adapter_config *first = &c->source[0].task->config;
@@ -320,11 +338,7 @@ static enum graft_status make_result(struct combining *c, struct graft_err *err)
         GRAFT_TRY(
             combine_rank(&c->opts->how, inputs_at(c, i), c->opts->adapters, &c->rank[i], err));
     for (int i = 0; i < c->opts->adapters; i++)
-        for (int k = 0; k < c->slots && !config.lora_bias; k++) {
-            const struct slot *s = own_slot(&c->source[i], c->slot[k].name);
-
-            config.lora_bias = s && c->source[i].task->config.lora_bias;
-        }
+        GRAFT_TRY(find_biases(c, c->source[i].adapter, &config.lora_bias, err));
     GRAFT_TRY(name_ranks(c, &config, err));
     GRAFT_TRY(name_places(c, &config, err));
     c->result_slots = (struct slot_list){ .slot = c->slot, .count = c->slots, .model_type = "" };

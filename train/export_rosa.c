@@ -10,33 +10,6 @@ static bool has_values(const struct adapter *a)
     return false;
 }
 
-/* What the folder says of the base and of words is the adapter's. */
-static enum graft_status write_facts(const struct exporting *x, struct graft_err *err)
-{
-    const struct facts *f = &x->task->facts;
-    json_t *quant;
-    enum graft_status st;
-
-    if (!f->known || !f->has_quant)
-        return GRAFT_OK;
-    quant = facts_quant_json(&f->quant);
-    st = quant ? facts_write(x->opts->output, f, quant, err)
-               : graft_fail_nomem(err, "graft.json", 256);
-    json_decref(quant);
-    return st;
-}
-
-static enum graft_status write_words(const struct exporting *x, struct graft_err *err)
-{
-    struct text t = { .eos = -1 };
-    enum graft_status st = text_open(x->task->dir, &t, err);
-
-    if (!st && t.tokenizer)
-        st = text_copy(x->task->dir, &t, x->opts->output, err);
-    text_release(&t);
-    return st;
-}
-
 static enum graft_status make_lora(const struct exporting *x, struct adapter **out,
                                    struct graft_err *err)
 {
@@ -71,10 +44,6 @@ enum graft_status export_rosa(const struct exporting *x, struct graft_err *err)
     if (!has_values(a))
         x->report->lost = NULL;
     st = make_lora(x, &lora, err);
-    if (!st)
-        st = write_words(x, err);
-    if (!st)
-        st = write_facts(x, err);
     if (!st)
         st = adapter_save(lora, x->opts->output, err);
     if (!st)

@@ -62,12 +62,12 @@ done
 want 0 '' combine head --base base -o low --how svd --rank 8 -q
 for m in saved tokens sparse; do
     want 0 '' combine $m --base base -o whole --how svd --rank 64 -q --force
-    check "$m: all of its change in a LoRA" near "$(loss --base base --quant nf4 --adapter whole)" "$(trained $m)"
+    check "$m: all of its change in a LoRA" near "$(loss --base base --adapter whole)" "$(trained $m)"
 done
 want 2 'no place for a change of model.layers' combine last --base base -o x --how svd --rank 8
 for m in head last; do
     want 0 'PEFT takes it for LoRA of rank 1 that changes nothing' export --adapter $m --base base --to peft -o $m-peft
-    check "$m: the same to PEFT" near "$(loss --base base --quant nf4 --adapter $m-peft)" "$(trained $m)"
+    check "$m: the same to PEFT" near "$(loss --base base --adapter $m-peft)" "$(trained $m)"
 done
 want 0 'the sparse part' export --adapter sparse --base base --to peft -o sparse-peft
 check "its copy goes along" grep -q '"lm_head"' sparse-peft/adapter_config.json
