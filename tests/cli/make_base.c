@@ -8,7 +8,8 @@
  *   narrow=NAME     one column less than the config says
  *   extra=NAME      a tensor that no Llama has
  *   dtype=T         f32, bf16 or f16 [f32]
- *   shards=1        two files and an index */
+ *   shards=1        two files and an index
+ *   biases=1        biases of the linears of attention */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,14 +22,14 @@
 #include "quant/half.h"
 
 enum { VOCAB = 272, HIDDEN = 64, FFN = 96, LAYERS = 2, HEADS = 4, KV = 2, HEAD = 16, EOS = 256 };
-enum { POSITIONS = 256, MOST = 12 * LAYERS + 4 };
+enum { POSITIONS = 256, MOST = 14 * LAYERS + 4 };
 
 struct wish {
     const char *dir, *put, *drop, *narrow, *extra;
     uint64_t seed;
     double scale, value;
     enum qtype dtype;
-    bool shards;
+    bool shards, biases;
 };
 
 struct tensors {
@@ -76,6 +77,9 @@ static void list_tensors(struct tensors *t)
         for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
             snprintf(name, sizeof name, "model.layers.%d.%s.weight", l, part[i].name);
             add(t, name, part[i].rows, part[i].cols);
+            snprintf(name, sizeof name, "model.layers.%d.%s.bias", l, part[i].name);
+            if (t->w->biases && !strncmp(part[i].name, "self_attn.", 10))
+                add(t, name, 0, part[i].rows);
         }
     add(t, "model.norm.weight", 0, HIDDEN);
     if (t->w->extra)
@@ -214,13 +218,14 @@ static enum graft_status write_config(const struct wish *w, struct graft_err *er
 
     return write_json(
         w, "config.json",
-        json_pack("{s:[s], s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:b, s:i, s:s, s:s}",
-                  "architectures", "LlamaForCausalLM", "model_type", "llama", "vocab_size", VOCAB,
-                  "hidden_size", HIDDEN, "intermediate_size", FFN, "num_hidden_layers", LAYERS,
-                  "num_attention_heads", HEADS, "num_key_value_heads", KV,
-                  "max_position_embeddings", POSITIONS, "rms_norm_eps", 1e-5, "rope_theta", 1e4,
-                  "tie_word_embeddings", 1, "eos_token_id", EOS, "torch_dtype", type, "hidden_act",
-                  "silu"),
+        json_pack(
+            "{s:[s], s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:b, s:b, s:i, s:s, s:s}",
+            "architectures", "LlamaForCausalLM", "model_type", "llama", "vocab_size", VOCAB,
+            "hidden_size", HIDDEN, "intermediate_size", FFN, "num_hidden_layers", LAYERS,
+            "num_attention_heads", HEADS, "num_key_value_heads", KV, "max_position_embeddings",
+            POSITIONS, "rms_norm_eps", 1e-5, "rope_theta", 1e4, "tie_word_embeddings", 1,
+            "attention_bias", w->biases, "eos_token_id", EOS, "torch_dtype", type, "hidden_act",
+            "silu"),
         err);
 }
 
@@ -245,6 +250,8 @@ static bool read_wish(struct wish *w, const char *arg)
         w->dtype = qtype_by_name(v);
     else if (!strncmp(arg, "shards=", 7))
         w->shards = true;
+    else if (!strncmp(arg, "biases=", 7))
+        w->biases = true;
     else if (!strncmp(arg, "put=", 4) && (colon = strchr(v, ':'))) {
         *colon = '\0';
         w->put = v;

@@ -45,6 +45,15 @@ want 0 '' combine one two -o again --how dare_ties --density 0.5 -q --force
 want 0 '' combine one two -o other --how dare_ties --density 0.5 --seed 1 -q
 check "the seed decides" bash -c '! cmp -s again/adapter_model.safetensors other/adapter_model.safetensors'
 
+# what scales a bias is a bias on B, over bases that have biases; the result merges
+"$make_base" biased biases=1
+want 0 '' train c.yaml -q -o scales -s base=biased -s quant=none -s 'adapter={method: ia3}'
+want 0 '' combine scales --base biased -o scaled --how svd --rank 64 -q
+of_biased() { "$graft" eval -q --base "$@" --data valid.jsonl --json | sed 's/.*"loss": *\([0-9.e+-]*\).*/\1/'; }
+check "biases too" near "$(of_biased biased --adapter scaled)" "$(of_biased biased --adapter scales)"
+want 0 '' merge --base biased --adapter scaled -o m4 --dtype f32 -q
+check "merged" near "$(of_biased m4)" "$(of_biased biased --adapter scales)"
+
 # wrong ones
 want 2 'A1.*is missing' combine -o x
 want 2 '-o is missing' combine one two

@@ -83,6 +83,16 @@ want 2 'is among target_modules, too' train c.yaml -o x -s 'adapter={method: lor
 want 2 'last_layers: found 99, the base has 2' train c.yaml -o x -s 'adapter={method: last_layers, last_layers: 99}'
 check "nothing is left of what failed" bash -c '! ls -d x x.gguf 2>/dev/null'
 
+# biases of the base
+"$make_base" biased biases=1
+for m in bitfit 'lora, r: 2, target_modules: [q_proj], bias: all' \
+    'dora, r: 2, target_modules: [q_proj, v_proj], bias: lora_only, modules_to_save: [norm]'; do
+    want 0 '' train c.yaml -q -o biases --force -s base=biased -s "adapter={method: $m}"
+    check "$m: losses" near "$(loss --base biased --adapter biases)" "$(trained biases)"
+    want 0 '' merge --base biased --adapter biases -o biases-merged --dtype f32 -q --force
+    check "$m: merged" near "$(loss --base biases-merged --quant none)" "$(trained biases)"
+done
+
 # over a GGUF base, and merged into one
 "$tool" make base base.gguf || exit 1
 for i in $(seq 3 14); do echo "{\"input_ids\": [1, $i, 40, $((2 * i)), 41, $((3 * i)), 9]}"; done >valid.jsonl
