@@ -81,7 +81,11 @@ static enum graft_status read_tokens(const struct reading *r, const json_t *v,
 static enum graft_status copies_read(const struct reading *r, const struct adapter_raw *raw,
                                      struct adapter_config *c)
 {
-    c->bias = (enum bias_copies)raw->bias;
+    const bool theirs = raw->bias > BIAS_COPIES_TARGETS; /* the word of RoSA's authors */
+
+    if (theirs && strcmp(c->method, "rosa") != 0)
+        return config_bad(r, "bias", "rosa_only is for rosa; for %s it is lora_only", c->method);
+    c->bias = theirs ? BIAS_COPIES_TARGETS : (enum bias_copies)raw->bias;
     c->ensure_weight_tying = raw->ensure_weight_tying;
     return read_tokens(r, raw->trainable_token_indices, c);
 }
@@ -113,7 +117,10 @@ static void copies_put(json_t *o, const struct adapter_config *c)
 {
     static const char *const words[] = { "none", "all", "lora_only" };
 
-    json_object_set_new(o, "bias", json_string(words[c->bias]));
+    json_object_set_new(o, "bias",
+                        json_string(c->bias == BIAS_COPIES_TARGETS && !strcmp(c->method, "rosa")
+                                        ? "rosa_only"
+                                        : words[c->bias]));
     if (!schema_lists("lora, dora", c->method))
         return;
     json_object_set_new(o, "trainable_token_indices", tokens_json(c));

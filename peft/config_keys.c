@@ -14,7 +14,8 @@ const char *const non_linearity_names[] = { "relu",       "swish",    "silu",
 static const char *const grad_acc_modes[] = { "mean_squared", "mean", NULL };
 static const char *const impls[] = { "auto", "spmm", "sp_add", NULL };
 static const char *const rosa_dtypes[] = { "bf16", "fp32", NULL };
-static const char *const biases[] = { "none", "all", "lora_only", NULL }; /* enum bias_copies */
+/* enum bias_copies; the fourth is the third, as RoSA's own code has it */
+static const char *const biases[] = { "none", "all", "lora_only", "rosa_only", NULL };
 
 #define AT(field) .offset = offsetof(struct adapter_raw, field)
 
@@ -419,7 +420,8 @@ static const struct key_def keys[] = {
       AT(bias),
       .dflt = "none",
       .choices = biases,
-      .help = "train the base's biases too: all, or those of the modules with an adapter" },
+      .help = "train the base's biases too: all, or those of the modules with an adapter "
+              "(rosa_only is for rosa, and the same)" },
     { .name = "trainable_token_indices",
       .users = "lora, dora",
       .type = KEY_JSON,

@@ -46,6 +46,10 @@ enum graft_status lora_build(struct adapter_site *s, struct graft_err *err)
                                      .dim = { out },
                                      .lr_ratio = ratio_of_b(s) };
 
+    if (s->adapter->trainable && c->init == LORA_INIT_ORTHOGONAL && s->r % 2)
+        return graft_fail(err, GRAFT_EARG,
+                          "adapter.init_lora_weights: orthogonal wants an even rank, %s has %lld",
+                          s->slot->name, (long long)s->r);
     if (embed && c->lora_bias)
         return graft_fail(err, GRAFT_EARG,
                           "adapter.lora_bias: true does not go with %s, an embedding, among "

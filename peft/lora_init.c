@@ -37,7 +37,7 @@ static void init_embedding(struct adapter_site *s, struct rng_key key)
 
 /* Rows of an orthogonal matrix are dealt to A and B in turn, so that B A is zero but for rounding,
  * though neither is: B = X_b Q_even / 10, A = (X_a Q_odd)^T / 10, X normal (O, R/2) and (I, R/2).
- */
+ * R is even, lora_build sees to it. */
 static enum graft_status init_orthogonal(struct adapter_site *s, struct rng_key key,
                                          struct graft_err *err)
 {
@@ -47,10 +47,6 @@ static enum graft_status init_orthogonal(struct adapter_site *s, struct rng_key 
     float *r = q ? q + R * R : NULL, *rows = q ? r + R * R : NULL, *x = q ? rows + R * half : NULL;
     enum graft_status st = q ? GRAFT_OK : graft_fail_nomem(err, s->slot->name, (size_t)R * 16);
 
-    if (R % 2)
-        st = graft_fail(err, GRAFT_EARG,
-                        "adapter.init_lora_weights: orthogonal wants an even rank, %s has %lld",
-                        s->slot->name, (long long)R);
     for (int64_t i = 0; !st && i < R * R; i++)
         q[i] = rng_normal(key, (uint64_t)i);
     if (!st)

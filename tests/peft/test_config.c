@@ -287,7 +287,11 @@ static void copies_have_the_forms_of_peft(void **state)
     refuses("{'method': 'lora', 'modules_to_save': [3]}",
             "c.yaml:7: adapter.modules_to_save: found [3], want a list of names or null");
     refuses("{'method': 'lora', 'bias': 'some'}",
-            "c.yaml:7: adapter.bias: found \"some\", want none, all or lora_only");
+            "c.yaml:7: adapter.bias: found \"some\", want none, all, lora_only or rosa_only");
+    c = takes("{'method': 'rosa', 'bias': 'rosa_only'}");
+    assert_int_equal(c.bias, BIAS_COPIES_TARGETS);
+    refuses("{'method': 'dora', 'bias': 'rosa_only'}",
+            "c.yaml:7: adapter.bias: rosa_only is for rosa; for dora it is lora_only");
     refuses("{'method': 'lora', 'trainable_token_indices': [1, -2]}",
             "c.yaml:7: adapter.trainable_token_indices: found [1, -2], want a list of token ids, a "
             "map of module names to such lists, or null");
