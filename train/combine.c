@@ -372,8 +372,6 @@ static enum graft_status write_facts(const struct combining *c, struct graft_err
 {
     const struct facts *first = &c->source[0].task->facts;
     struct facts f = *first;
-    json_t *quant;
-    enum graft_status st;
 
     for (int i = 0; i < c->opts->adapters; i++) {
         const struct facts *k = &c->source[i].task->facts;
@@ -386,38 +384,27 @@ static enum graft_status write_facts(const struct combining *c, struct graft_err
                        c->source[0].dir, c->source[i].dir);
             return GRAFT_OK;
         }
+        if (!facts_same_quant(&k->quant, &first->quant)) {
+            graft_note("the adapters were trained over different formats of their base (%s, %s): "
+                       "the combination names none, so use it with --quant",
+                       c->source[0].dir, c->source[i].dir);
+            return GRAFT_OK;
+        }
         f.max_length = k->max_length > f.max_length ? k->max_length : f.max_length;
     }
-    quant = facts_quant_json(&f.quant);
-    st = quant ? facts_write(c->opts->output, &f, quant, err)
-               : graft_fail_nomem(err, "graft.json", 256);
-    json_decref(quant);
-    return st;
-}
-
-static enum graft_status write_words(const struct combining *c, struct graft_err *err)
-{
-    const char *dir = tasks_text_path(&c->tasks, NULL);
-    struct text t = { .eos = -1 };
-    enum graft_status st;
-
-    if (!dir)
-        return GRAFT_OK;
-    st = text_open(dir, &t, err);
-    if (!st)
-        st = text_copy(dir, &t, c->opts->output, err);
-    text_release(&t);
-    return st;
+    return facts_copy(&f, c->opts->output, err);
 }
 
 static enum graft_status write_all(struct combining *c, struct graft_err *err)
 {
+    const char *words;
     bool made;
     enum graft_status st = adapter_folder(c->opts->output, c->opts->force, &made, err);
 
     if (st)
         return st;
-    st = write_words(c, err);
+    words = tasks_text_path(&c->tasks, NULL);
+    st = words ? text_carry(words, c->opts->output, err) : GRAFT_OK;
     if (!st)
         st = write_facts(c, err);
     if (!st)

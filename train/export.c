@@ -110,30 +110,12 @@ static enum graft_status check_output(const struct export_opts *o, struct graft_
 }
 
 /* What the folder says of the base and of words is the adapter's. */
-static enum graft_status write_facts(const struct exporting *x, struct graft_err *err)
+static enum graft_status write_rest(const struct exporting *x, struct graft_err *err)
 {
     const struct facts *f = &x->task->facts;
-    json_t *quant;
-    enum graft_status st;
 
-    if (!f->known || !f->has_quant)
-        return GRAFT_OK;
-    quant = facts_quant_json(&f->quant);
-    st = quant ? facts_write(x->opts->output, f, quant, err)
-               : graft_fail_nomem(err, "graft.json", 256);
-    json_decref(quant);
-    return st;
-}
-
-static enum graft_status write_words(const struct exporting *x, struct graft_err *err)
-{
-    struct text t = { .eos = -1 };
-    enum graft_status st = text_open(x->task->dir, &t, err);
-
-    if (!st && t.tokenizer)
-        st = text_copy(x->task->dir, &t, x->opts->output, err);
-    text_release(&t);
-    return st;
+    GRAFT_TRY(text_carry(x->task->dir, x->opts->output, err));
+    return f->known && f->has_quant ? facts_copy(f, x->opts->output, err) : GRAFT_OK;
 }
 
 static enum graft_status export_loaded(struct exporting *x, struct graft_err *err)
@@ -149,9 +131,7 @@ static enum graft_status export_loaded(struct exporting *x, struct graft_err *er
     GRAFT_TRY(adapter_folder(dir, x->opts->force, &made, err));
     st = e->write(x, err);
     if (!st && x->opts->form == EXPORT_PEFT)
-        st = write_words(x, err);
-    if (!st && x->opts->form == EXPORT_PEFT)
-        st = write_facts(x, err);
+        st = write_rest(x, err);
     if (st)
         adapter_folder_discard(dir, made);
     else

@@ -47,6 +47,23 @@ json_t *facts_quant_json(const struct quant_config *q)
                      "double", q->spec.nested);
 }
 
+bool facts_same_quant(const struct quant_config *a, const struct quant_config *b)
+{
+    return a->mode == b->mode && (a->mode != QUANT_TYPE ||
+                                  (a->spec.type == b->spec.type && a->spec.block == b->spec.block &&
+                                   a->spec.nested == b->spec.nested));
+}
+
+enum graft_status facts_copy(const struct facts *f, const char *dir, struct graft_err *err)
+{
+    json_t *quant = facts_quant_json(&f->quant);
+    const enum graft_status st =
+        quant ? facts_write(dir, f, quant, err) : graft_fail_nomem(err, "graft.json", 256);
+
+    json_decref(quant);
+    return st;
+}
+
 static enum graft_status parse_quant(const char *path, const json_t *v, struct facts *f,
                                      struct graft_err *err)
 {

@@ -31,6 +31,10 @@ enum graft_status facts_write(const char *dir, const struct facts *f, json_t *qu
                               struct graft_err *err);
 /* What the adapter was trained over, for facts_write; the caller owns it. */
 json_t *facts_quant_json(const struct quant_config *q);
+/* Was it the same format? */
+bool facts_same_quant(const struct quant_config *a, const struct quant_config *b);
+/* Write DIR/graft.json with facts that were read elsewhere and say the format (has_quant). */
+enum graft_status facts_copy(const struct facts *f, const char *dir, struct graft_err *err);
 /* Read DIR/graft.json; a folder without one gives known = false. EFORMAT: malformed or too new. */
 enum graft_status facts_read(const char *dir, struct facts *out, struct graft_err *err);
 void facts_release(struct facts *f);

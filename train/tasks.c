@@ -158,13 +158,6 @@ void tasks_release(struct task_list *t)
     memset(t, 0, sizeof *t);
 }
 
-static bool same_quant(const struct quant_config *a, const struct quant_config *b)
-{
-    return a->mode == b->mode && (a->mode != QUANT_TYPE ||
-                                  (a->spec.type == b->spec.type && a->spec.block == b->spec.block &&
-                                   a->spec.nested == b->spec.nested));
-}
-
 enum graft_status tasks_quant(const struct task_list *t, const struct quant_config *given,
                               struct quant_config *out, struct graft_err *err)
 {
@@ -176,7 +169,7 @@ enum graft_status tasks_quant(const struct task_list *t, const struct quant_conf
 
         if (!k->name || !k->facts.has_quant)
             continue;
-        if (first && !same_quant(&first->facts.quant, &k->facts.quant))
+        if (first && !facts_same_quant(&first->facts.quant, &k->facts.quant))
             return graft_fail(err, GRAFT_EARG,
                               "adapters %s and %s were trained over different formats of the base; "
                               "choose one with "

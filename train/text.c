@@ -250,3 +250,14 @@ enum graft_status text_copy(const char *path, const struct text *t, const char *
 {
     return text_files(path, t, put_in_folder, (void *)(uintptr_t)dir, err);
 }
+
+enum graft_status text_carry(const char *from, const char *dir, struct graft_err *err)
+{
+    struct text t = { .eos = -1 };
+    enum graft_status st = text_open(from, &t, err);
+
+    if (!st && t.tokenizer)
+        st = text_copy(from, &t, dir, err);
+    text_release(&t);
+    return st;
+}

@@ -54,5 +54,7 @@ enum graft_status text_files(const char *path, const struct text *t, text_put *p
 /* The same into folder `dir`, each atomically. */
 enum graft_status text_copy(const char *path, const struct text *t, const char *dir,
                             struct graft_err *err);
+/* The words of folder `from`, if it has any. */
+enum graft_status text_carry(const char *from, const char *dir, struct graft_err *err);
 
 #endif

@@ -54,6 +54,10 @@ check "biases too" near "$(of_biased biased --adapter scaled)" "$(of_biased bias
 want 0 '' merge --base biased --adapter scaled -o m4 --dtype f32 -q
 check "merged" near "$(of_biased m4)" "$(of_biased biased --adapter scales)"
 
+want 0 '' train c.yaml -q -o floats -s quant=none
+want 0 'trained over different formats of their base \(one, floats\)' combine one floats -o formats
+check "so none is named" bash -c '! ls formats/graft.json 2>/dev/null'
+
 # wrong ones
 want 2 'A1.*is missing' combine -o x
 want 2 '-o is missing' combine one two
