@@ -58,7 +58,7 @@ static const struct option_def rows[] = {
       .type = OPTION_STR,
       AT(compute),
       .value = "C",
-      .help = "auto, f32 or bf16" },
+      .help = "auto, f32 or bf16; auto: as the adapter was trained, else f32" },
     { .name = "per-example",
       .type = OPTION_FLAG,
       AT(per_example),

@@ -115,7 +115,7 @@ static const struct option_def rows[] = {
       .type = OPTION_STR,
       AT(compute),
       .value = "C",
-      .help = "auto, f32 or bf16" },
+      .help = "auto, f32 or bf16; auto: as the adapter was trained, else f32" },
     { .name = "json", .type = OPTION_FLAG, AT(json), .help = "a JSON object a prompt" },
 };
 #undef AT
@@ -447,17 +447,17 @@ static enum graft_status run(const void *options, struct graft_err *err)
     GRAFT_TRY(check(o, err));
     GRAFT_TRY(quant_config_parse(o->quant, &quant, err));
     GRAFT_TRY(compute_parse(o->compute, &compute, err));
-    const struct generate_opts g = {
+    struct generate_opts g = {
         .max_new = o->max_new,
         .temperature = o->temperature,
         .top_k = o->top_k,
         .top_p = o->top_p,
         .stop = o->stop.text,
         .stops = o->stop.count,
-        .act = compute == COMPUTE_BF16 ? DT_BF16 : DT_F32,
         .asked = o->chat ? &asked : NULL,
     };
     GRAFT_TRY(session_open(o->base, o->adapter.text, o->adapter.count, &quant, &j.s, err));
+    g.act = session_compute(&j.s, compute) == COMPUTE_BF16 ? DT_BF16 : DT_F32;
     st = session_use_template(&j.s, o->template_name, err);
     if (!st)
         st = generator_new(&j.s.base, session_text(&j.s, TASK_BASE), &j.s.tasks, &g, &j.g, err);

@@ -43,10 +43,10 @@ static enum graft_status open_parts(const char *path, const struct graft_model_o
 
     GRAFT_TRY(parse_quant(opts->quant, opts->for_adapter, &quant, err));
     GRAFT_TRY(compute_parse(opts->compute ? opts->compute : "auto", &compute, err));
-    m->compute = compute_resolve(compute);
     m->threads = opts->threads;
-    how.act = m->compute == COMPUTE_BF16 ? DT_BF16 : DT_F32;
     GRAFT_TRY(session_open(path, NULL, 0, &quant, &m->session, err));
+    m->compute = session_compute(&m->session, compute);
+    how.act = m->compute == COMPUTE_BF16 ? DT_BF16 : DT_F32;
     return generator_new(&m->session.base, &m->session.base.text, &m->session.tasks, &how,
                          &m->generator, err);
 }

@@ -140,12 +140,13 @@ enum graft_status evaluate_run(const struct evaluate_opts *opts, struct evaluate
                                struct graft_err *err)
 {
     struct evaluation e = { .opts = opts };
-    struct evaluate_result r = { .compute = compute_resolve(opts->compute) };
+    struct evaluate_result r = { .records = 0 };
     enum graft_status st =
         session_open(opts->base, opts->adapter, opts->adapters, &opts->quant, &e.session, err);
 
     if (st)
         return st;
+    r.compute = session_compute(&e.session, opts->compute);
     st = session_use_template(&e.session, opts->template_name, err);
     if (!st)
         st = load_data(&e, err);

@@ -13,11 +13,6 @@ struct words {
     struct words *next;
 };
 
-int compute_resolve(int compute)
-{
-    return compute == COMPUTE_AUTO ? COMPUTE_F32 : compute;
-}
-
 static enum graft_status add_file(void *user, const char *name, const char *text, size_t len,
                                   struct graft_err *err)
 {
@@ -206,4 +201,22 @@ void session_release(struct session *s)
 const char *session_format(const struct session *s)
 {
     return qtypes[s->base.model->layer[0].linear[LIN_Q].w.type].name;
+}
+
+int session_compute(const struct session *s, int compute)
+{
+    int all = COMPUTE_AUTO;
+
+    for (int i = 0; compute == COMPUTE_AUTO && i < s->tasks.count; i++) {
+        const struct task *k = &s->tasks.task[i];
+
+        if (!k->name || !k->facts.known)
+            continue;
+        if (all != COMPUTE_AUTO && all != k->facts.compute)
+            return COMPUTE_F32;
+        all = k->facts.compute;
+    }
+    if (compute == COMPUTE_AUTO)
+        compute = all;
+    return compute == COMPUTE_AUTO ? COMPUTE_F32 : compute;
 }

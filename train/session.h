@@ -37,7 +37,8 @@ const struct text *session_text(const struct session *s, int task);
 /* "nf4": the format of the base's linears as they are used. */
 const char *session_format(const struct session *s);
 
-/* What `compute: auto` means in this version, by enum compute_type. */
-int compute_resolve(int compute);
+/* What `compute` (enum compute_type) comes to: auto is what all adapters that say so were trained
+ * with, else f32. */
+int session_compute(const struct session *s, int compute);
 
 #endif

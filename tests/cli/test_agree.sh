@@ -97,6 +97,14 @@ cp out f32
 want 0 '' generate --base base --adapter run --prompts first.jsonl -n 1 --json --compute bf16
 check "bf16 generates what f32 does" test "$(paste -d '|' out f32 | awk -F '|' '$1 == $2' | wc -l)" -ge 8
 
+# auto is what the adapter was trained with
+want 0 . train c.yaml -s compute=bf16 -o half
+want 0 '' eval --base base --adapter half --data valid.jsonl --json
+check "a bf16 run's validation, digit for digit" same "$(value out loss)" "$(value half/metrics.jsonl valid_loss)"
+check "eval says so" grep -q '"compute": "bf16"' out
+want 0 '' eval --base base --adapter half --adapter run --task half --data valid.jsonl --json
+check "adapters that differ: f32" grep -q '"compute": "f32"' out
+
 # inspect, each kind
 for what in base:checkpoint run:run run/best:adapter q.h5:container m:checkpoint; do
     want 0 '' inspect "${what%:*}" --json
