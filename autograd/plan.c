@@ -87,6 +87,11 @@ static enum graft_status choose(struct graph *g, size_t budget, struct plan_repo
         }
         least = g->slab < least ? g->slab : least;
     }
+    if (!r->blocks)
+        return graft_fail(err, GRAFT_EARG,
+                          "activations and gradients need %.1f MiB and no block has any to "
+                          "recompute, the budget leaves %.1f MiB for them",
+                          (double)least / MIB, (double)budget / MIB);
     return graft_fail(err, GRAFT_EARG,
                       "activations and gradients need %.1f MiB with all %d blocks recomputed, "
                       "the budget leaves %.1f MiB for them",
