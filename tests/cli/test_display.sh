@@ -2,6 +2,7 @@
 # What a person sees: one refreshed line on a terminal, plain lines in a file, colour where it may be.
 . "$(dirname "$0")/tiny.sh"
 command -v script >/dev/null || { echo "skipped: there is no script(1) to make a terminal with"; exit 77; }
+script -qec true /dev/null </dev/null >/dev/null 2>&1 || { echo "skipped: no pseudo-terminal can be made here"; exit 77; }
 export TERM=xterm
 unset NO_COLOR
 esc=$'\033'

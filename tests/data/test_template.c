@@ -203,6 +203,8 @@ static void real_templates_render_and_mask_as_transformers(void **state)
         strbuf_printf(&path, "%s/tokenizers/chat_templates/%s.jinja", assets, name);
         if (file_read(path.buf, 1 << 20, &source, NULL)) {
             print_message("%s is absent\n", path.buf);
+            strbuf_release(&path);
+            json_decref(all);
             skip();
         }
         assert_int_equal(chat_template_new(name, source.buf, source.len, &c, &err), GRAFT_OK);
