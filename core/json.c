@@ -126,7 +126,7 @@ json_t *json_number(double x)
 
 /* The fewest of 15, 16 or 17 digits that read back as x: 17 always do. A point or an exponent
  * keeps a real a real. */
-static void put_real(struct strbuf *out, double x)
+void json_write_number(struct strbuf *out, double x)
 {
     char s[40];
 
@@ -273,7 +273,7 @@ static void put_value(struct strbuf *out, const json_t *v, struct layout at)
         strbuf_printf(out, "%lld", (long long)json_integer_value(v));
         return;
     case JSON_REAL:
-        put_real(out, json_real_value(v));
+        json_write_number(out, json_real_value(v));
         return;
     case JSON_TRUE:
         strbuf_puts(out, "true");

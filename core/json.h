@@ -24,7 +24,8 @@ enum graft_status json_read_line(const char *name, int64_t line, const char *tex
 void json_write(struct strbuf *out, const json_t *v);
 /* The same over several lines, indented by 2, keys sorted (config files for people). */
 void json_write_pretty(struct strbuf *out, const json_t *v);
-/* A number, or null when it is not finite. */
+/* A number, or null when it is not finite; the same, written. */
 json_t *json_number(double x);
+void json_write_number(struct strbuf *out, double x);
 
 #endif

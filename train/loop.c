@@ -1,5 +1,6 @@
 /* The training loop, to be read from the top: steps of forward and backward passes, clip, update;
  * evaluation; saving; the reasons to stop. Nothing in a step allocates. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,6 +24,7 @@ struct loop {
     bool over;         /* the method ended the run before its last step */
     double train_seconds;
     int64_t train_tokens;
+    struct strbuf line; /* of metrics.jsonl; kept, since a step allocates nothing */
 };
 
 static double now(void)
@@ -94,20 +96,29 @@ static enum graft_status save_in(const struct loop *l, const char *name, struct 
     return st;
 }
 
+static void put_number(struct strbuf *line, const char *key, double x)
+{
+    strbuf_printf(line, ", \"%s\": ", key);
+    json_write_number(line, x);
+}
+
 static enum graft_status log_step(struct loop *l, const struct step_info *s, struct graft_err *err)
 {
-    json_t *o =
-        json_pack("{s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o}", "step", (json_int_t)s->step,
-                  "epoch", json_number(s->epoch), "loss", json_number(s->loss), "lr",
-                  json_number(s->lr), "grad_norm", json_number(s->grad_norm), "tokens",
-                  (json_int_t)s->tokens, "input_tokens", (json_int_t)s->input_tokens, "seconds",
-                  json_number(s->seconds), "tokens_per_second", json_number(s->tokens_per_second));
+    struct strbuf *line = &l->line;
     enum graft_status st;
 
-    if (!o)
-        return graft_fail_nomem(err, "metrics.jsonl", 512);
-    st = output_metric(&l->out, o, err);
-    json_decref(o);
+    strbuf_clear(line);
+    strbuf_printf(line, "{\"step\": %" PRId64, s->step);
+    put_number(line, "epoch", s->epoch);
+    put_number(line, "loss", s->loss);
+    put_number(line, "lr", s->lr);
+    put_number(line, "grad_norm", s->grad_norm);
+    strbuf_printf(line, ", \"tokens\": %" PRId64 ", \"input_tokens\": %" PRId64, s->tokens,
+                  s->input_tokens);
+    put_number(line, "seconds", s->seconds);
+    put_number(line, "tokens_per_second", s->tokens_per_second);
+    strbuf_putc(line, '}');
+    st = output_metric_text(&l->out, line, err);
     if (!st && l->r->hooks && l->r->hooks->step)
         l->r->hooks->step(l->r->hooks->user, s);
     return st;
@@ -313,10 +324,20 @@ static void config_hash(const struct run_config *c, char hex[65])
     strbuf_release(&text);
 }
 
+/* The config as it was given, with the date that the run told its template: the same on another
+ * day. */
+static struct run_config as_run(const struct loop *l)
+{
+    struct run_config c = *l->config;
+
+    c.data.template_date = l->r->config->data.template_date;
+    return c;
+}
+
 static enum graft_status write_result(struct loop *l, struct graft_err *err)
 {
     const struct run_result *s = &l->result;
-    const struct run_config *c = l->config;
+    const struct run_config c = as_run(l);
     json_t *best = s->best_step ? json_pack("{s:I, s:o}", "step", (json_int_t)s->best_step,
                                             "valid_loss", json_number(s->best_loss))
                                 : json_null();
@@ -324,7 +345,7 @@ static enum graft_status write_result(struct loop *l, struct graft_err *err)
     json_t *o;
     enum graft_status st;
 
-    config_hash(c, hash);
+    config_hash(&c, hash);
     o = json_pack(
         "{s:s, s:I, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:o, s:s, s:I, s:s, s:s, s:s, s:s}",
         "status", s->status, "steps", (json_int_t)s->steps, "loss", json_number(s->loss),
@@ -332,7 +353,7 @@ static enum graft_status write_result(struct loop *l, struct graft_err *err)
         (json_int_t)s->trainable, "adapter_bytes", (json_int_t)s->adapter_bytes, "planned_bytes",
         (json_int_t)s->planned, "peak_bytes", (json_int_t)s->peak, "seconds",
         json_number(s->seconds), "tokens_per_second", json_number(s->tokens_per_second), "method",
-        c->adapter.method, "seed", (json_int_t)c->train.seed, "version", graft_version(),
+        c.adapter.method, "seed", (json_int_t)c.train.seed, "version", graft_version(),
         "config_sha256", hash, "data_sha256", l->r->data.sha256, "base_hash", l->r->base.ck.hash);
     if (!o)
         return graft_fail_nomem(err, "result.json", 1024);
@@ -441,8 +462,9 @@ static enum graft_status write_changed_base(const struct loop *l, struct graft_e
 
 static enum graft_status write_config(struct loop *l, struct graft_err *err)
 {
+    const struct run_config c = as_run(l);
     struct strbuf text = STRBUF_INIT;
-    enum graft_status st = config_to_yaml(l->config, &text, err);
+    enum graft_status st = config_to_yaml(&c, &text, err);
 
     if (!st)
         st = output_text(&l->out, "config.yaml", strbuf_str(&text), text.len, err);
@@ -490,6 +512,7 @@ static enum graft_status run_stage(struct loop *l, const struct run_config *stag
     if (!st)
         st = all_steps(l, err);
     st = finish(l, start, st, err);
+    strbuf_release(&l->line);
     mem_free(l->good);
     run_release(r);
     output_close(&l->out);

@@ -284,16 +284,16 @@ void output_discard(struct output *o)
         rmdir(o->dir);
 }
 
-enum graft_status output_metric(struct output *o, const json_t *line, struct graft_err *err)
+enum graft_status output_metric_text(struct output *o, struct strbuf *line, struct graft_err *err)
 {
-    struct strbuf text = STRBUF_INIT;
     enum graft_status st = GRAFT_OK;
     size_t done = 0;
 
-    json_write(&text, line);
-    strbuf_putc(&text, '\n');
-    while (done < text.len && !st) {
-        const ssize_t n = write(o->metrics, text.buf + done, text.len - done);
+    strbuf_putc(line, '\n');
+    if (line->failed)
+        return graft_fail_nomem(err, "metrics.jsonl", 512);
+    while (done < line->len && !st) {
+        const ssize_t n = write(o->metrics, line->buf + done, line->len - done);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -302,6 +302,16 @@ enum graft_status output_metric(struct output *o, const json_t *line, struct gra
         else
             done += (size_t)n;
     }
+    return st;
+}
+
+enum graft_status output_metric(struct output *o, const json_t *line, struct graft_err *err)
+{
+    struct strbuf text = STRBUF_INIT;
+    enum graft_status st;
+
+    json_write(&text, line);
+    st = output_metric_text(o, &text, err);
     strbuf_release(&text);
     return st;
 }

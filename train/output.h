@@ -31,6 +31,8 @@ void output_discard(struct output *o);
 
 /* One line of metrics.jsonl, on disk before the call returns. EWRITE. */
 enum graft_status output_metric(struct output *o, const json_t *line, struct graft_err *err);
+/* The same from its text, to which the line's end is added. */
+enum graft_status output_metric_text(struct output *o, struct strbuf *line, struct graft_err *err);
 enum graft_status output_json(const struct output *o, const char *name, const json_t *v,
                               struct graft_err *err);
 enum graft_status output_text(const struct output *o, const char *name, const char *text,

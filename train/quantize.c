@@ -71,7 +71,7 @@ static enum graft_status write_container(const struct base *b, const char *outpu
                                        .mat = t[i].mat };
         s[i].dim[0] = t[i].ndim == 1 ? t[i].mat.cols : t[i].mat.rows;
         s[i].dim[1] = t[i].mat.cols;
-        if (t[i].slot && !t[i].is_bias && !t[i].slot->is_head) {
+        if (t[i].slot && t[i].slot->site == SITE_LINEAR && !t[i].is_bias && !t[i].slot->is_head) {
             bytes += (double)qmat_bytes(&t[i].mat);
             weights += (double)qmat_elems(&t[i].mat);
         }

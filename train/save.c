@@ -1,6 +1,7 @@
 /* What a run leaves in a folder: an adapter, or the checkpoint of a method that trains every
  * weight. */
 #include <string.h>
+#include <unistd.h>
 
 #include "core/file.h"
 #include "train/facts.h"
@@ -21,6 +22,26 @@ static void note_template(const struct run *r, char hash[65], struct facts *f)
     f->template_name = r->config->data.template_name;
     f->template_hash = hash;
     f->template_date = chat_date(chat);
+}
+
+/* An adapter that does not say what it was trained over would be used over anything: where the disk
+ * was full behind it, a new one goes. */
+static void take_back(const char *dir)
+{
+    static const char *const name[] = { "adapter_config.json", "adapter_model.safetensors",
+                                        "graft_state.safetensors" };
+    struct strbuf path = STRBUF_INIT;
+
+    path_join(&path, dir, "graft.json");
+    for (int i = 0; !path.failed && !file_exists(strbuf_str(&path)) && i < 3; i++) {
+        struct strbuf file = STRBUF_INIT;
+
+        path_join(&file, dir, name[i]);
+        if (!file.failed)
+            unlink(strbuf_str(&file));
+        strbuf_release(&file);
+    }
+    strbuf_release(&path);
 }
 
 enum graft_status run_save(struct run *r, const char *dir, struct graft_err *err)
@@ -48,6 +69,8 @@ enum graft_status run_save(struct run *r, const char *dir, struct graft_err *err
         st = adapter_save(r->adapter, dir, err);
     if (!st)
         st = facts_write(dir, &f, quant, err);
+    if (st && !whole)
+        take_back(dir);
     if (!st && whole)
         st = merge_write(&r->base, c->base, r->adapter, c->adapter.save_bf16 ? QT_BF16 : QT_F32,
                          dir, err);

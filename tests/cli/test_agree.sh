@@ -68,7 +68,7 @@ want 0 base_name train c.yaml --dry-run -o never
 check "--dry-run writes nothing" test ! -e never
 
 # a container instead of the folder
-want 0 . quantize base -o q.h5
+want 0 'linears in nf4 at 4\.[1-5][0-9]* bits a weight' quantize base -o q.h5
 want 0 '' eval --base q.h5 --data valid.jsonl --json
 check "a container evaluates as nf4 of the folder" same "$(value out loss)" "$alone"
 want 0 '' eval --base q.h5 --adapter run --data valid.jsonl --json

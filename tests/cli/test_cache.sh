@@ -54,6 +54,10 @@ day 2024-01-02; day 2024-01-02
 check "the template's date" test "$(caches)" = 10
 day 2024-01-03
 check "another date" test "$(caches)" = 11
+now=$(date +%Y-%m-%d)
+want 0 '' train c.yaml --quiet -o today -s data.train=chat.jsonl -s data.valid=null -s data.template=day.jinja -s train.steps=1 -s data.max_length=250
+check "the day of a run stands in its config" grep -q "template_date: .*\($now\|$(date +%Y-%m-%d)\)" today/config.yaml
+rm "$(ls -t "$GRAFT_CACHE"/*.tokens.h5 | head -1)"
 sed -i 's/:/ says /' day.jinja; day 2024-01-03
 check "another template" test "$(caches)" = 12
 
@@ -144,12 +148,12 @@ HOME=$work/home XDG_CACHE_HOME=$work/xdg
 export HOME XDG_CACHE_HOME
 unset GRAFT_CACHE
 want 0 '' train c.yaml --quiet -o home --force
-before=$(ls xdg/graft)
+before=$(ls xdg/graft/*.tokens.h5)
 want 0 '' preview c.yaml --all
-check "preview finds what a run left" test "$before" = "$(ls xdg/graft)"
+check "preview finds what a run left" test "$before" = "$(ls xdg/graft/*.tokens.h5)"
 want 0 '' eval --base base --adapter home --data valid.jsonl --json
 cp out once
-check "eval keeps its tokens too" test "$(ls xdg/graft | wc -l)" -gt "$(wc -l <<<"$before")"
+check "eval keeps its tokens too" test "$(ls xdg/graft/*.tokens.h5 | wc -l)" -gt "$(wc -l <<<"$before")"
 want 0 '' eval --base base --adapter home --data valid.jsonl --json
 check "and finds them" cmp out once
 mkfifo pipe
