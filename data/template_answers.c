@@ -179,6 +179,12 @@ static enum graft_status find_answer(const struct chat_template *t, const json_t
     enum graft_status status =
         render_some(t, messages, which, marker, o, o->add_generation_prompt, &other, err);
 
+    if (status && status != GRAFT_ENOMEM)
+        status = graft_fail_in(
+            err, status,
+            "messages[%zu]: this answer's place in the text is found by another one in its stead, "
+            "and that the template refuses (\"train\": false on the message leaves it unlearnt)",
+            which);
     if (!status && other.len == text->len &&
         (!text->len || memcmp(other.buf, text->buf, text->len) == 0))
         status = graft_fail(err, GRAFT_EFORMAT,

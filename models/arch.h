@@ -3,6 +3,7 @@
 #define MODELS_ARCH_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* The linears of a block. */
 enum linear_role { LIN_Q, LIN_K, LIN_V, LIN_O, LIN_GATE, LIN_UP, LIN_DOWN, LIN_COUNT };
@@ -36,7 +37,9 @@ struct arch {
     enum bias_rule bias;
     enum window_rule window;
     bool gguf_permutes_qk; /* rows of q and k are stored for interleaved rotation */
-    int head_dim; /* default where the config may leave it out and it is not hidden / heads */
+    /* what transformers takes for keys that a config leaves out */
+    int head_dim; /* 0: hidden / heads */
+    int64_t max_positions, sliding_window;
 };
 
 extern const struct arch archs[]; /* ends with a row whose model_type is NULL */

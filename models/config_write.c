@@ -1,5 +1,6 @@
 /* A config.json for bases that come without one (GGUF). */
 #include <math.h>
+#include <string.h>
 
 #include "models/arch.h"
 #include "models/config.h"
@@ -52,6 +53,20 @@ static json_t *rope_json(const struct model_config *c)
     return o;
 }
 
+/* As transformers 5 reads it, and as those before do, which know none of the former. */
+static void set_rope(const struct model_config *c, json_t *o)
+{
+    json_t *now = rope_json(c);
+    json_t *before = json_copy(now);
+
+    json_object_del(before, "rope_theta");
+    json_object_set_new(o, "rope_theta", json_real(c->rope.theta));
+    if (strcmp(json_string_value(json_object_get(now, "rope_type")), "default") != 0)
+        json_object_set(o, "rope_scaling", before);
+    json_object_set_new(o, "rope_parameters", now);
+    json_decref(before);
+}
+
 static json_t *eos_json(const struct model_config *c)
 {
     json_t *list;
@@ -101,7 +116,7 @@ json_t *model_config_to_json(const struct model_config *c)
     if (!o)
         return NULL;
     json_object_set_new(o, "bos_token_id", c->bos >= 0 ? json_integer(c->bos) : json_null());
-    json_object_set_new(o, "rope_parameters", rope_json(c));
+    set_rope(c, o);
     set_biases(c, o);
     set_window(c, o);
     return o;

@@ -131,6 +131,7 @@ static void read_ends(struct keys *k, struct model_config *c)
 static void read_sizes(struct keys *k, struct model_config *c)
 {
     const struct stored_tensor *embed = store_find(&k->g->store, "token_embd.weight");
+    int64_t rotated;
 
     c->hidden = size_key(k, "embedding_length", 0);
     c->ffn = size_key(k, "feed_forward_length", 0);
@@ -141,8 +142,16 @@ static void read_sizes(struct keys *k, struct model_config *c)
     c->head_dim =
         size_key(k, "attention.key_length", c->hidden >= c->heads ? c->hidden / c->heads : 1);
     c->norm_eps = number_key(k, "attention.layer_norm_rms_epsilon", 1e-6);
+    rotated = size_key(k, "rope.dimension_count", c->head_dim);
     if (k->st)
         return;
+    if (rotated != c->head_dim) {
+        k->st = graft_fail(k->err, GRAFT_EARG,
+                           "%s: rope.dimension_count is %lld with a head size of %lld; a part of a "
+                           "head alone is not rotated by this version",
+                           k->g->store.path, (long long)rotated, (long long)c->head_dim);
+        return;
+    }
     if (!embed || embed->ndim != 2)
         k->st = graft_fail(k->err, GRAFT_EFORMAT, "%s: there is no tensor token_embd.weight (V, C)",
                            k->g->store.path);

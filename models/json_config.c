@@ -251,10 +251,11 @@ static void read_windows(struct reader *r, struct model_config *c)
         r->st = graft_fail_nomem(r->err, "layers", (size_t)c->layers * 8);
         return;
     }
-    if (rule == WINDOW_NONE || !get(r, "sliding_window") ||
+    /* null says that there is none; a key left out does not */
+    if (rule == WINDOW_NONE || json_is_null(json_object_get(r->json, "sliding_window")) ||
         (rule == WINDOW_SWITCHED && !bool_key(r, "use_sliding_window", false)))
         return;
-    window = size_key(r, "sliding_window", 0);
+    window = size_key(r, "sliding_window", c->arch->sliding_window);
     if (rule == WINDOW_SWITCHED)
         from = (int64_t)number_key(r, "max_window_layers", 28);
     if (types && (!json_is_array(types) || (int64_t)json_array_size(types) != c->layers))
@@ -317,7 +318,7 @@ static void read_sizes(struct reader *r, struct model_config *c)
     c->layers = size_key(r, "num_hidden_layers", 0);
     c->heads = size_key(r, "num_attention_heads", 0);
     c->kv_heads = size_key(r, "num_key_value_heads", c->heads);
-    c->max_positions = size_key(r, "max_position_embeddings", 2048);
+    c->max_positions = size_key(r, "max_position_embeddings", c->arch->max_positions);
     c->head_dim = size_key(r, "head_dim",
                            c->arch->head_dim       ? c->arch->head_dim
                            : c->hidden >= c->heads ? c->hidden / c->heads

@@ -172,10 +172,10 @@ static enum graft_status write_config(struct merge *m, struct graft_err *err)
     if (st)
         return st;
     json_object_del(o, "quantization_config");
-    /* one key, the one the base uses: readers of old configs know only torch_dtype */
-    if (json_object_get(o, "torch_dtype"))
+    /* readers of old configs know only torch_dtype, which a new one may lack */
+    if (json_object_get(o, "torch_dtype") || m->base.ck.kind != CHECKPOINT_FOLDER)
         json_object_set_new(o, "torch_dtype", json_string(dtype_word(m->dtype)));
-    else
+    if (!json_object_get(o, "torch_dtype") || json_object_get(o, "dtype"))
         json_object_set_new(o, "dtype", json_string(dtype_word(m->dtype)));
     if (m->untied)
         json_object_set_new(o, "tie_word_embeddings", json_false());

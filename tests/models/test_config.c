@@ -125,6 +125,10 @@ static void the_least_config_has_the_defaults_of_transformers(void **state)
     assert_true(c.act == ACT_SILU && !c.tied && !c.qkv_bias && !c.o_bias && !c.mlp_bias);
     assert_true(c.bos == -1 && c.eos_count == 0 && c.dtype == QT_COUNT && !c.name);
     assert_int_equal(takes("'model_type': 'qwen3'").head_dim, 128);
+    assert_int_equal(takes("'model_type': 'qwen2'").max_positions, 32768);
+    assert_int_equal(takes("'model_type': 'mistral'").max_positions, 131072);
+    assert_int_equal(takes("'model_type': 'mistral'").window[0], 4096);
+    assert_int_equal(takes("'model_type': 'mistral', 'sliding_window': null").window[0], 0);
 }
 
 static void null_counts_as_absent(void **state)
