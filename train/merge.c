@@ -166,17 +166,19 @@ static const char *dtype_word(enum qtype t)
 static enum graft_status write_config(struct merge *m, struct graft_err *err)
 {
     struct output out = { .dir = m->opts->output, .lock = -1, .metrics = -1 };
+    /* older readers know the former only */
+    static const char *const key[] = { "torch_dtype", "dtype" };
     json_t *o = NULL;
     enum graft_status st = checkpoint_config_json(&m->base.ck, &o, err);
+    bool none;
 
     if (st)
         return st;
     json_object_del(o, "quantization_config");
-    /* readers of old configs know only torch_dtype, which a new one may lack */
-    if (json_object_get(o, "torch_dtype") || m->base.ck.kind != CHECKPOINT_FOLDER)
-        json_object_set_new(o, "torch_dtype", json_string(dtype_word(m->dtype)));
-    if (!json_object_get(o, "torch_dtype") || json_object_get(o, "dtype"))
-        json_object_set_new(o, "dtype", json_string(dtype_word(m->dtype)));
+    none = !json_object_get(o, key[0]) && !json_object_get(o, key[1]);
+    for (int i = 0; i < 2; i++) /* the key that the base uses, both where it uses none */
+        if (none || json_object_get(o, key[i]))
+            json_object_set_new(o, key[i], json_string(dtype_word(m->dtype)));
     if (m->untied)
         json_object_set_new(o, "tie_word_embeddings", json_false());
     st = output_json(&out, "config.json", o, err);
