@@ -158,32 +158,11 @@ static const char *const spare[] = { ".rosa_spa.row_idx",     ".rosa_spa.tr_perm
                                      ".rosa_spa.tr_row_offs", ".rosa_spa.tr_row_idx",
                                      ".rosa_spa.tr_col_idx",  NULL };
 
-const struct adapter_ops rosa_ops = {
-    .name = "rosa",
-    .peft_type = "ROSA",
-    .paper = "arXiv:2401.04679",
-    .sites = SITE_LINEAR,
-    .build = rosa_build,
-    .init = rosa_init,
-    .forward = rosa_forward,
-    .loaded = rosa_loaded,
-    .spare = spare,
-    .phases = &rosa_phases,
-    .merge_rows = rosa_merge_rows,
-    .merges = MERGE_ADDS,
-};
+/* Both are one thing: the config says which halves a site has. */
+#define EITHER                                                                                     \
+    .paper = "arXiv:2401.04679", .sites = SITE_LINEAR, .build = rosa_build, .init = rosa_init,     \
+    .forward = rosa_forward, .loaded = rosa_loaded, .spare = spare, .phases = &rosa_phases,        \
+    .merge_rows = rosa_merge_rows, .merges = MERGE_ADDS
 
-const struct adapter_ops spa_ops = {
-    .name = "spa",
-    .peft_type = "SPA",
-    .paper = "arXiv:2401.04679",
-    .sites = SITE_LINEAR,
-    .build = rosa_build,
-    .init = rosa_init,
-    .forward = rosa_forward,
-    .loaded = rosa_loaded,
-    .spare = spare,
-    .phases = &rosa_phases,
-    .merge_rows = rosa_merge_rows,
-    .merges = MERGE_ADDS,
-};
+const struct adapter_ops rosa_ops = { .name = "rosa", .peft_type = "ROSA", EITHER };
+const struct adapter_ops spa_ops = { .name = "spa", .peft_type = "SPA", EITHER };

@@ -39,28 +39,19 @@ static size_t layout(const struct node *n, char *at, struct work *w)
     const struct graph *head = n->args.chunks.head;
     const size_t N = (size_t)graph_max_tokens(n->g), rows = (size_t)graph_max_tokens(head);
     const size_t C = (size_t)tensor_width(n->in[0]);
-    const size_t bytes[] = {
-        aligned(N * sizeof(int64_t)),
-        aligned(N * sizeof(int32_t)),
-        aligned(rows * sizeof(float)),
-        aligned(rows * C * sizeof(float)),
-        aligned(rows * C * sizeof(float)),
-        aligned(head->slab),
-        aligned(head->scratch),
-    };
-    size_t total = 0;
+    const size_t bytes[] = { N * sizeof *w->row,
+                             N * sizeof *w->target,
+                             rows * sizeof *w->nll,
+                             rows * C * sizeof(float),
+                             rows * C * sizeof *w->dx,
+                             head->slab,
+                             head->scratch };
+    void *part[7];
+    const size_t total = carve(at, bytes, 7, part);
 
-    for (size_t i = 0; i < sizeof bytes / sizeof *bytes; i++)
-        total += bytes[i];
-    if (!at)
-        return total;
-    w->row = (void *)at;
-    w->target = (void *)(at += bytes[0]);
-    w->nll = (void *)(at += bytes[1]);
-    w->x = at += bytes[2];
-    w->dx = (void *)(at += bytes[3]);
-    w->head =
-        (struct graph_memory){ at + bytes[4], at + bytes[4] + bytes[5], head->slab, head->scratch };
+    if (at)
+        *w = (struct work){ part[0], part[1], part[2],
+                            part[3], part[4], { part[5], part[6], head->slab, head->scratch } };
     return total;
 }
 

@@ -51,22 +51,18 @@ static size_t layout(const struct node *n, char *at, struct work *w)
     const int64_t N = graph_max_tokens(n->g), C = tensor_width(n->in[X]), V = n->in[W]->dim[0];
     const int64_t rows = logit_rows(N, V);
     const size_t bytes[] = {
-        aligned((size_t)N * sizeof *w->row),         aligned((size_t)N * sizeof *w->target),
-        aligned((size_t)rows * sizeof *w->nll),      aligned((size_t)(rows * C) * sizeof(float)),
-        aligned((size_t)(rows * V) * sizeof(float)), node_backend(n)->product_scratch(rows, C, V),
+        (size_t)N * sizeof *w->row,
+        (size_t)N * sizeof *w->target,
+        (size_t)rows * sizeof *w->nll,
+        (size_t)(rows * C) * sizeof(float),
+        (size_t)(rows * V) * sizeof *w->logits,
+        node_backend(n)->product_scratch(rows, C, V),
     };
-    size_t total = 0;
+    void *part[6];
+    const size_t total = carve(at, bytes, 6, part);
 
-    for (size_t i = 0; i < sizeof bytes / sizeof *bytes; i++)
-        total += bytes[i];
-    if (!at)
-        return total;
-    w->row = (void *)at;
-    w->target = (void *)(at += bytes[0]);
-    w->nll = (void *)(at += bytes[1]);
-    w->x = at += bytes[2];
-    w->logits = (void *)(at += bytes[3]);
-    w->product = at + bytes[4];
+    if (at)
+        *w = (struct work){ part[0], part[1], part[2], part[3], part[4], part[5] };
     return total;
 }
 

@@ -153,4 +153,16 @@ static inline size_t aligned(size_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
+/* What parts of these sizes take, one behind the other; where each begins, unless `at` is NULL. */
+static inline size_t carve(char *at, const size_t *bytes, int count, void **part)
+{
+    size_t total = 0;
+
+    for (int i = 0; i < count; i++) {
+        part[i] = at ? at + total : NULL;
+        total += aligned(bytes[i]);
+    }
+    return total;
+}
+
 #endif
