@@ -19,6 +19,20 @@ check "the plan tells of the disk" grep -q 'disk  *a temporary file of .* in the
 want 0 'carries no name' train c.yaml -o x --dry-run --json -s "$rosa"
 check "as JSON" grep -q '"disk": [1-9]' out
 
+# blocks recomputed under a budget: not a bit of it changes
+number() { grep -o "\"$1\": [0-9]*" out | tail -1 | sed 's/.* //'; }
+wide=(-s train.batch_size=40 -s train.gradient_accumulation=1 -s train.steps=4 -s "$rosa")
+want 0 '' train c.yaml -q -o roomy "${wide[@]}"
+want 0 . train c.yaml -o x --dry-run --json "${wide[@]}"
+total=$(number total) part=$(($(number activations) / 8)) less=0
+while [ "$less" -lt 8 ] && [ "$(number recomputed)" = 0 ]; do
+    less=$((less + 1))
+    want '0|2' . train c.yaml -o x --dry-run --json "${wide[@]}" -s "train.memory=$((total - less * part))"
+done
+check "some budget takes it" test "$(number recomputed)" -gt 0
+want 0 '' train c.yaml -q -o tight "${wide[@]}" -s "train.memory=$((total - less * part))"
+check "the same adapter" cmp roomy/adapter_model.safetensors tight/adapter_model.safetensors
+
 # merged and taken back
 bare=$(loss --base base)
 for a in one spa; do

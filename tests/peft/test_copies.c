@@ -1,19 +1,7 @@
 /* Copies of the base's own tensors over small slots: what trains for which config, under which
  * name, and what it starts as. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "peft/peft_testing.h"
 
-#include <cmocka.h>
-#include <unistd.h>
-
-#include "core/file.h"
-#include "core/json.h"
-#include "peft/adapter.h"
 #include "peft/change.h"
 
 enum { WIDTH = 8, VOCAB = 11, EMBED = 0, NORM0, Q0, K0, NORM1, Q1, K1, NORM, HEAD, SLOTS };
@@ -34,8 +22,6 @@ static struct slot_list slots = {
 };
 static struct qmat weight[SLOTS];
 static float values[SLOTS][VOCAB * WIDTH], bias[SLOTS][WIDTH];
-static struct arena mem;
-static struct graft_err err;
 
 /* q has a bias in each layer; the head is the embedding. */
 static int make_slots(void **state)
@@ -72,38 +58,9 @@ static int make_slots(void **state)
     return 0;
 }
 
-static int free_memory(void **state)
-{
-    (void)state;
-    arena_release(&mem);
-    return 0;
-}
-
-/* adapter_config.json with these keys (' for "), read as PEFT would write it. */
-static struct adapter_config config(const char *keys)
-{
-    struct adapter_config c;
-    struct strbuf s = STRBUF_INIT;
-    char dir[] = "/tmp/graft-test-XXXXXX", path[64];
-
-    strbuf_printf(&s, "{%s}", keys);
-    for (size_t i = 0; i < s.len; i++)
-        if (s.buf[i] == '\'')
-            s.buf[i] = '"';
-    assert_non_null(mkdtemp(dir));
-    snprintf(path, sizeof path, "%s/adapter_config.json", dir);
-    assert_int_equal(file_write(path, s.buf, s.len, NULL), GRAFT_OK);
-    if (adapter_config_read(dir, &c, &mem, &err))
-        fail_msg("%s: %s", keys, err.msg);
-    unlink(path);
-    rmdir(dir);
-    strbuf_release(&s);
-    return c;
-}
-
 static struct adapter *place(const char *keys)
 {
-    struct adapter_config c = config(keys);
+    struct adapter_config c = read_peft("", keys);
     struct adapter *a = NULL;
 
     if (adapter_new(&c, &slots, true, &a, &err) || adapter_init(a, 1, &err))
@@ -127,7 +84,7 @@ static void trains(const char *keys, const char *wanted)
 
 static void refuses(const char *keys, const char *message)
 {
-    const struct adapter_config c = config(keys);
+    const struct adapter_config c = read_peft("", keys);
     struct adapter *a = NULL;
 
     assert_int_equal(adapter_new(&c, &slots, true, &a, &err), GRAFT_EARG);

@@ -1,20 +1,7 @@
 /* LoRA over slots: PEFT's rules of targets, ranks and scales; start values; files; merging. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "peft/peft_testing.h"
 
-#include <cmocka.h>
-#include <math.h>
-#include <unistd.h>
-
-#include "core/file.h"
-#include "core/json.h"
 #include "io/safetensors.h"
-#include "peft/adapter.h"
 
 /* Two blocks with two linears each, one more tower, the head. */
 static const char *const names[] = {
@@ -26,8 +13,6 @@ static const char *const names[] = {
 enum { SLOTS = sizeof names / sizeof *names, IN = 24, OUT = 16 };
 static struct slot slot[SLOTS];
 static struct slot_list slots = { .slot = slot, .count = SLOTS, .model_type = "llama" };
-static struct arena mem;
-static struct graft_err err;
 
 static int make_slots(void **state)
 {
@@ -42,50 +27,10 @@ static int make_slots(void **state)
     return 0;
 }
 
-static int free_memory(void **state)
-{
-    (void)state;
-    arena_release(&mem);
-    return 0;
-}
-
-static int enter_folder(void **state)
-{
-    char dir[] = "/tmp/graft-test-XXXXXX";
-
-    *state = mkdtemp(dir) ? strdup(dir) : NULL;
-    return *state && chdir(*state) == 0 ? 0 : -1;
-}
-
-static int leave_folder(void **state)
-{
-    char cmd[64];
-
-    snprintf(cmd, sizeof cmd, "rm -r '%s'", (char *)*state);
-    free(*state);
-    return chdir("/") == 0 ? system(cmd) : -1;
-}
-
-/* adapter_config.json of LoRA with these keys (' for "), read as PEFT would write it. */
+/* Of LoRA. */
 static struct adapter_config config(const char *keys)
 {
-    struct adapter_config c;
-    struct strbuf s = STRBUF_INIT;
-    char dir[] = "/tmp/graft-test-XXXXXX", path[64];
-
-    strbuf_printf(&s, "{'peft_type': 'LORA', %s}", keys);
-    for (size_t i = 0; i < s.len; i++)
-        if (s.buf[i] == '\'')
-            s.buf[i] = '"';
-    assert_non_null(mkdtemp(dir));
-    snprintf(path, sizeof path, "%s/adapter_config.json", dir);
-    assert_int_equal(file_write(path, s.buf, s.len, NULL), GRAFT_OK);
-    if (adapter_config_read(dir, &c, &mem, &err))
-        fail_msg("%s: %s", keys, err.msg);
-    unlink(path);
-    rmdir(dir);
-    strbuf_release(&s);
-    return c;
+    return read_peft("'peft_type': 'LORA', ", keys);
 }
 
 static struct adapter *place(const char *keys, bool trainable)

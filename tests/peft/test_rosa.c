@@ -1,17 +1,8 @@
 /* RoSA and its sparse half over slots: keys, sizes, the choice of places, files, merging. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "peft/peft_testing.h"
 
-#include <cmocka.h>
 #include <dirent.h>
-#include <math.h>
 #include <omp.h>
-#include <unistd.h>
 
 #include "io/safetensors.h"
 #include "peft/rosa.h"
@@ -22,8 +13,6 @@ static const char *const names[] = { "model.layers.0.self_attn.q_proj",
 enum { SLOTS = 3, IN = 24, OUT = 16, ELEMS = IN * OUT };
 static struct slot slot[SLOTS];
 static struct slot_list slots = { .slot = slot, .count = SLOTS, .model_type = "llama" };
-static struct arena mem;
-static struct graft_err err;
 
 static int make_slots(void **state)
 {
@@ -33,30 +22,6 @@ static int make_slots(void **state)
             .name = names[i], .site = SITE_LINEAR, .index = i, .in = IN, .out = OUT
         };
     return 0;
-}
-
-static int free_memory(void **state)
-{
-    (void)state;
-    arena_release(&mem);
-    return 0;
-}
-
-static int enter_folder(void **state)
-{
-    char dir[] = "/tmp/graft-test-XXXXXX";
-
-    *state = mkdtemp(dir) ? strdup(dir) : NULL;
-    return *state && chdir(*state) == 0 ? 0 : -1;
-}
-
-static int leave_folder(void **state)
-{
-    char cmd[64];
-
-    snprintf(cmd, sizeof cmd, "rm -r '%s'", (char *)*state);
-    free(*state);
-    return chdir("/") == 0 ? system(cmd) : -1;
 }
 
 static void where(const struct schema_source *src, const char *path, struct strbuf *out)
@@ -70,14 +35,10 @@ static void where(const struct schema_source *src, const char *path, struct strb
 static enum graft_status read_config(const char *keys, struct adapter_config *out)
 {
     static const struct schema_source source = { where, NULL };
-    struct strbuf s = STRBUF_INIT;
+    struct strbuf s = json_of("", keys, ", 'target_modules': 'all-linear'");
     json_t *map = NULL;
     enum graft_status st;
 
-    strbuf_printf(&s, "{%s, 'target_modules': 'all-linear'}", keys);
-    for (size_t i = 0; i < s.len; i++)
-        if (s.buf[i] == '\'')
-            s.buf[i] = '"';
     if (json_read("test", s.buf, s.len, &map, &err))
         fail_msg("%s", err.msg);
     st = adapter_config_parse(map, &source, out, &mem, &err);

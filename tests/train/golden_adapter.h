@@ -63,8 +63,9 @@ static inline int64_t elems_of(const struct tensor *p)
     return p->dim[0] * (p->ndim > 1 ? p->dim[1] : 1);
 }
 
-/* Loss and every gradient against what PyTorch computed: grads.safetensors of the folder. */
-static inline void check_gradients(const char *dir, struct trained *t, double loss)
+/* Loss and every gradient against what PyTorch computed: grads.safetensors of the folder, up to
+ * `bound` of each tensor's norm. */
+static inline void check_gradients(const char *dir, struct trained *t, double loss, double bound)
 {
     struct store s = open_store(path_of("%s/grads.safetensors", dir));
 
@@ -77,9 +78,32 @@ static inline void check_gradients(const char *dir, struct trained *t, double lo
         const float *g = values_of(&s, p->name, &n);
 
         assert_int_equal(n, elems_of(p));
-        assert_near(path_of("%s: %s", dir, p->name), distance(p->grad, g, n), 2e-5);
+        assert_near(path_of("%s: %s", dir, p->name), distance(p->grad, g, n), bound);
     }
     store_release(&s);
+}
+
+/* Gradients against `slope`, the derivative of mean_loss by *v, an entry of `p`, from differences:
+ * the steepest entry and one in the middle of every tensor. */
+typedef double slope_of(struct trained *t, const struct tensor *p, float *v);
+
+static inline void check_slopes(const char *who, struct trained *t, slope_of *slope)
+{
+    backward(t);
+    for (int i = 0; i < t->adapter->param_count; i++) {
+        const struct tensor *p = t->adapter->param[i];
+        int64_t at[2] = { 0, elems_of(p) / 2 };
+
+        for (int64_t e = 0; e < elems_of(p); e++)
+            if (fabsf(p->grad[e]) > fabsf(p->grad[at[0]]))
+                at[0] = e;
+        for (int e = 0; e < 2; e++) {
+            const double g = (double)p->grad[at[e]];
+
+            assert_near(path_of("%s: %s", who, p->name),
+                        fabs(slope(t, p, (float *)p->data + at[e]) - g) / (fabs(g) + 2e-2), 5e-3);
+        }
+    }
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* Training against PyTorch and PEFT: gradients, fifty steps, and what must not change a run. */
-#include "train/golden_train.h"
+#include "train/golden_adapter.h"
 
 #include <omp.h>
 
@@ -28,66 +28,19 @@ static const json_t *adapters(void)
 
 /* ---- gradients */
 
-/* A base with one adapter of golden/models/adapters/, a graph that trains it, and all records. */
-struct trained {
-    struct opened base;
-    struct adapter *adapter;
-    struct tiny_net net;
-    struct flat flat;
-    struct arena mem;
-};
-
 static const char *base_of(const char *adapter)
 {
     return strncmp(adapter, "tied", 4) ? GOLDEN("llama") : GOLDEN("llama-tied");
 }
 
-static void open_trained(const char *name, struct trained *t)
+static const char *folder_of(const char *adapter)
 {
-    const char *dir = path_of("%s/models/adapters/%s", GRAFT_GOLDEN, name);
-    struct graft_err err = { GRAFT_OK, "" };
-    struct adapter_config c;
-
-    memset(t, 0, sizeof *t);
-    open_model(base_of(name), WEIGHTS_FLOATS, &t->base);
-    if (adapter_config_read(dir, &c, &t->mem, &err) ||
-        adapter_new(&c, &t->base.m->slots, true, &t->adapter, &err) ||
-        adapter_load_values(t->adapter, dir, &err))
-        fail_msg("%s", err.msg);
-    t->net = tiny_net(t->base.m, t->adapter, NET_LOSS, DT_F32, true);
-    flatten(record, GOLDEN_RECORDS, &t->flat);
+    return path_of("%s/models/adapters/%s", GRAFT_GOLDEN, adapter);
 }
 
-static void close_trained(struct trained *t)
+static void open_named(const char *adapter, struct trained *t)
 {
-    graph_free(t->net.g);
-    adapter_free(t->adapter);
-    close_model(&t->base);
-    arena_release(&t->mem);
-}
-
-static double mean_loss(struct trained *t)
-{
-    const struct graph_input in = flat_input(&t->flat);
-    double sum = 0;
-
-    graph_forward(t->net.g, &in);
-    for (int64_t i = 0; i < t->flat.n; i++)
-        sum += (double)t->flat.nll[i];
-    return sum / (double)t->flat.targets;
-}
-
-static void backward(struct trained *t)
-{
-    const struct graph_input in = flat_input(&t->flat);
-
-    graph_forward(t->net.g, &in);
-    graph_backward(t->net.g, (float)(1.0 / (double)t->flat.targets));
-}
-
-static int64_t elems_of(const struct tensor *p)
-{
-    return p->dim[0] * (p->ndim > 1 ? p->dim[1] : 1);
+    open_trained(folder_of(adapter), base_of(adapter), record, WEIGHTS_FLOATS, t);
 }
 
 static void gradients_of_every_adapter_are_those_of_peft(void **state)
@@ -99,33 +52,21 @@ static void gradients_of_every_adapter_are_those_of_peft(void **state)
     assert_true(json_object_size(adapters()) >= 9);
     json_object_foreach((json_t *)adapters(), name, want)
     {
-        struct store s =
-            open_store(path_of("%s/models/adapters/%s/grads.safetensors", GRAFT_GOLDEN, name));
-        const double loss = json_number_value(json_object_get(want, "loss"));
         struct trained t;
 
-        open_trained(name, &t);
-        assert_near(name, fabs(mean_loss(&t) / loss - 1), 1e-6);
-        backward(&t);
-        assert_int_equal(t.adapter->param_count, s.count);
-        for (int i = 0; i < t.adapter->param_count; i++) {
-            const struct tensor *p = t.adapter->param[i];
-            int64_t n;
-            const float *g = values_of(&s, p->name, &n);
-
-            assert_int_equal(n, elems_of(p));
-            assert_near(path_of("%s: %s", name, p->name), distance(p->grad, g, n), 2e-5);
-        }
+        open_named(name, &t);
+        check_gradients(folder_of(name), &t, json_number_value(json_object_get(want, "loss")),
+                        2e-5);
         close_trained(&t);
-        store_release(&s);
     }
 }
 
-static double slope(struct trained *t, float *v)
+static double slope(struct trained *t, const struct tensor *p, float *v)
 {
     const float keep = *v, h = 1e-2f;
     double up, down;
 
+    (void)p;
     *v = keep + h;
     up = mean_loss(t);
     *v = keep - h;
@@ -134,7 +75,6 @@ static double slope(struct trained *t, float *v)
     return (up - down) / (2 * (double)h);
 }
 
-/* The steepest entry and one in the middle of every tensor. */
 static void gradients_of_the_whole_model_match_central_differences(void **state)
 {
     const char *const names[] = { "bias", "head", "patterns" };
@@ -143,22 +83,8 @@ static void gradients_of_the_whole_model_match_central_differences(void **state)
     for (size_t k = 0; k < 3; k++) {
         struct trained t;
 
-        open_trained(names[k], &t);
-        backward(&t);
-        for (int i = 0; i < t.adapter->param_count; i++) {
-            const struct tensor *p = t.adapter->param[i];
-            int64_t at[2] = { 0, elems_of(p) / 2 };
-
-            for (int64_t e = 0; e < elems_of(p); e++)
-                if (fabsf(p->grad[e]) > fabsf(p->grad[at[0]]))
-                    at[0] = e;
-            for (int e = 0; e < 2; e++) {
-                const double g = (double)p->grad[at[e]];
-
-                assert_near(p->name,
-                            fabs(slope(&t, (float *)p->data + at[e]) - g) / (fabs(g) + 2e-2), 5e-3);
-            }
-        }
+        open_named(names[k], &t);
+        check_slopes(names[k], &t, slope);
         close_trained(&t);
     }
 }
@@ -171,7 +97,7 @@ static void gradients_add_up_over_passes_as_in_one(void **state)
     int64_t n;
 
     (void)state;
-    open_trained("lora", &t);
+    open_named("lora", &t);
     backward(&t);
     n = elems_of(t.adapter->param[0]);
     one = mem_array((size_t)n, sizeof *one);
