@@ -3,28 +3,11 @@
 #include <math.h>
 #include <string.h>
 
+#include "peft/largest.h"
+
 struct prune prune_nothing(void)
 {
     return (struct prune){ .density = 1 };
-}
-
-/* Magnitudes order as their bits do. */
-static uint32_t magnitude(float x)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &x, sizeof bits);
-    return bits & 0x7fffffff;
-}
-
-/* Down from the largest: the bin where `k` is used up; *k: how many of it are still wanted. */
-static uint32_t bin_of(const int64_t *count, uint32_t bins, int64_t *k)
-{
-    uint32_t b = bins;
-
-    while (b > 1 && *k > count[b - 1])
-        *k -= count[--b];
-    return b - 1;
 }
 
 /* The k-th largest exactly, without sorting or copying: its bits are found 11, 10 and 10 at a time.

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "io/safetensors.h"
+#include "peft/largest.h"
 #include "peft/rosa.h"
 
 enum {
@@ -36,14 +37,6 @@ static size_t sums_bytes(const struct adapter_site *s)
 }
 
 /* ---- choosing */
-
-static uint32_t magnitude(float x)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &x, sizeof bits);
-    return bits & 0x7fffffff;
-}
 
 /* What is looked for in a matrix of n values. */
 struct choice {
@@ -80,32 +73,20 @@ static void count_bins(struct choice *c, int64_t high)
             c->counts[b] += c->counts[(ptrdiff_t)l * BINS + b];
 }
 
-/* The bin in which the k-th of the largest lies; *above: how many lie in higher ones. */
-static uint32_t bin_of(const int64_t *counts, int64_t k, int64_t *above)
-{
-    int b = BINS - 1;
-
-    *above = 0;
-    while (*above + counts[b] < k)
-        *above += counts[b--];
-    return (uint32_t)b;
-}
-
 /* False: a value is not finite. */
 static bool find_least(struct choice *c, int64_t k)
 {
-    int64_t above, more;
     uint32_t high, low;
 
     count_bins(c, -1);
     for (int b = NOT_FINITE; b < BINS; b++)
         if (c->counts[b])
             return false;
-    high = bin_of(c->counts, k, &above);
+    high = bin_of(c->counts, BINS, &k);
     count_bins(c, high);
-    low = bin_of(c->counts, k - above, &more);
+    low = bin_of(c->counts, BINS, &k);
     c->least = high << LOW_BITS | low;
-    c->equal = k - above - more;
+    c->equal = k;
     return true;
 }
 
