@@ -158,7 +158,7 @@ static enum graft_status init_options(struct bpe *m, const json_t *model, struct
     size_t unk_len;
 
     if (dropout && !json_is_null(dropout) && json_number_value(dropout) != 0)
-        return graft_fail(err, GRAFT_EARG, "model: BPE with dropout is not supported");
+        return graft_fail(err, GRAFT_EFORMAT, "model: BPE with dropout is not supported");
     GRAFT_TRY(part_bool(model, "model", "fuse_unk", false, &m->fuse_unk, err));
     GRAFT_TRY(part_bool(model, "model", "byte_fallback", false, &m->byte_fallback, err));
     GRAFT_TRY(part_bool(model, "model", "ignore_merges", false, &m->ignore_merges, err));

@@ -83,12 +83,12 @@ static enum graft_status fail_no_default(const struct chat *c, struct graft_err 
     json_object_foreach(c->templates, key, v)
         strbuf_printf(&names, "%s%.40s", names.len ? ", " : "", key);
     graft_fail(
-        err, GRAFT_EARG,
+        err, GRAFT_EFORMAT,
         "%s: several chat templates (%s) and none is named default; put the one that is meant "
         "into a .jinja file and name it as data.template",
         c->name, strbuf_str(&names));
     strbuf_release(&names);
-    return GRAFT_EARG;
+    return GRAFT_EFORMAT;
 }
 
 /* The longest special token that the text before `end` ends with; len 0: none. */

@@ -16,8 +16,8 @@ struct chat_parts {
     const json_t *special; /* bos_token ...: text; NULL: none */
     const struct tokenizer *tokenizer; /* knows what is a special token; NULL: nothing is */
 };
-/* All parts are borrowed during the call. EARG, EFORMAT: a template that cannot be used, by line;
- * no template named "default". */
+/* All parts are borrowed during the call. EFORMAT: a template that cannot be used, by line; no
+ * template named "default". */
 enum graft_status chat_new(const struct chat_parts *p, struct chat **out, struct graft_err *err);
 void chat_free(struct chat *c);
 

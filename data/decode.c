@@ -388,7 +388,7 @@ static enum graft_status add_decoder(void *user, const json_t *o, const char *ty
             note_streaming(c, d);
             return GRAFT_OK;
         }
-    return graft_fail(err, GRAFT_EARG, "decoder \"%.60s\" is not supported", type);
+    return graft_fail(err, GRAFT_EFORMAT, "decoder \"%.60s\" is not supported", type);
 }
 
 enum graft_status decoder_init(struct decoder_chain *c, const json_t *o, struct graft_err *err)

@@ -43,7 +43,7 @@ struct decoder_def {
 extern const struct decoder_def decoder_defs[];
 extern const size_t decoder_def_count;
 
-/* From the "decoder" member; null: parts joined by spaces. EARG names a type not supported. */
+/* From the "decoder" member; null: parts joined by spaces. EFORMAT names a type not supported. */
 enum graft_status decoder_init(struct decoder_chain *c, const json_t *o, struct graft_err *err);
 void decoder_release(struct decoder_chain *c);
 /* Append the text of `parts`, which are used up. */

@@ -50,7 +50,7 @@ enum {
     JINJA_MAX_NESTING = 100 /* of brackets and blocks in the source */
 };
 
-/* EFORMAT for a template that Jinja2 refuses as well, EARG for what is Jinja2 but not supported
+/* EFORMAT for a template that Jinja2 refuses as well, and for what is Jinja2 but "not supported"
  * here; both begin "template line N: ". */
 enum graft_status jinja_new(const char *text, size_t len, struct jinja **out,
                             struct graft_err *err);

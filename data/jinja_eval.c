@@ -32,7 +32,7 @@ bool jrefuse(struct jrun *r, const char *fmt, ...)
 
     snprintf(with, sizeof with, "%s is not supported", fmt);
     va_start(ap, fmt);
-    fail_with(r, GRAFT_EARG, with, ap);
+    fail_with(r, GRAFT_EFORMAT, with, ap);
     va_end(ap);
     return false;
 }

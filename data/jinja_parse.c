@@ -33,7 +33,7 @@ bool jparse_refuse(struct jparser *p, int line, const char *fmt, ...)
 
     snprintf(with, sizeof with, "%s is not supported", fmt);
     va_start(ap, fmt);
-    fail_with(p, GRAFT_EARG, line, with, ap);
+    fail_with(p, GRAFT_EFORMAT, line, with, ap);
     va_end(ap);
     return false;
 }

@@ -180,7 +180,7 @@ static enum graft_status add_normalizer(void *user, const json_t *o, const char 
             c->count++;
             return n->def->parse ? n->def->parse(n, o, err) : GRAFT_OK;
         }
-    return graft_fail(err, GRAFT_EARG, "normalizer \"%.60s\" is not supported", type);
+    return graft_fail(err, GRAFT_EFORMAT, "normalizer \"%.60s\" is not supported", type);
 }
 
 enum graft_status normalizer_init(struct normalizer_chain *c, const json_t *o,

@@ -31,7 +31,7 @@ struct norm_def {
 extern const struct norm_def norm_defs[];
 extern const size_t norm_def_count;
 
-/* From the "normalizer" member (null: an empty chain). EARG names a type that is not supported. */
+/* From the "normalizer" member (null: an empty chain). EFORMAT names a type not supported. */
 enum graft_status normalizer_init(struct normalizer_chain *c, const json_t *o,
                                   struct graft_err *err);
 void normalizer_release(struct normalizer_chain *c);

@@ -18,8 +18,8 @@ struct pattern {
     bool jit;
 };
 
-/* From {"String": "..."}, {"Regex": "..."} or a plain string. `part` names the component. EARG for
- * syntax that is not supported, EFORMAT for an expression that is none. */
+/* From {"String": "..."}, {"Regex": "..."} or a plain string. `part` names the component. EFORMAT
+ * for an expression that is none or has syntax that is not supported. */
 enum graft_status pattern_init(struct pattern *p, const json_t *o, const char *part,
                                struct graft_err *err);
 enum graft_status pattern_regex(struct pattern *p, const char *text, size_t len, const char *part,

@@ -31,7 +31,7 @@ static enum graft_status refuse(const struct translation *t, size_t from, size_t
 {
     if (len > t->len - from)
         len = t->len - from;
-    return graft_fail(t->err, GRAFT_EARG, "\"%.*s\" in a regular expression is not supported",
+    return graft_fail(t->err, GRAFT_EFORMAT, "\"%.*s\" in a regular expression is not supported",
                       (int)len, t->s + from);
 }
 
@@ -243,7 +243,7 @@ static enum graft_status group(struct translation *t)
     const size_t from = t->i - 1;
 
     if (t->depth >= GROUP_DEPTH)
-        return graft_fail(t->err, GRAFT_EARG,
+        return graft_fail(t->err, GRAFT_EFORMAT,
                           "groups nested deeper than %d in a regular expression", GROUP_DEPTH);
     t->group[t->depth++] = t->out->len;
     t->atom = SIZE_MAX;

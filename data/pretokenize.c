@@ -377,7 +377,7 @@ static enum graft_status add_pretokenizer(void *user, const json_t *o, const cha
     struct pretokenizer *p = &c->item[c->count];
 
     if (c->bytes)
-        return graft_fail(err, GRAFT_EARG,
+        return graft_fail(err, GRAFT_EFORMAT,
                           "pre-tokenizer \"%.60s\" behind ByteLevel is not supported", type);
     for (size_t i = 0; i < pretok_def_count; i++)
         if (strcmp(pretok_defs[i].type, type) == 0) {
@@ -389,7 +389,7 @@ static enum graft_status add_pretokenizer(void *user, const json_t *o, const cha
             c->needs_origin |= p->def->apply == apply_metaspace && p->prepend == PREPEND_FIRST;
             return GRAFT_OK;
         }
-    return graft_fail(err, GRAFT_EARG, "pre-tokenizer \"%.60s\" is not supported", type);
+    return graft_fail(err, GRAFT_EFORMAT, "pre-tokenizer \"%.60s\" is not supported", type);
 }
 
 enum graft_status pretok_init(struct pretok_chain *c, const json_t *o, struct graft_err *err)

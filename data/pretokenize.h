@@ -59,7 +59,7 @@ struct pretok_def {
 extern const struct pretok_def pretok_defs[];
 extern const size_t pretok_def_count;
 
-/* From the "pre_tokenizer" member (null: none). EARG names a type that is not supported. */
+/* From the "pre_tokenizer" member (null: none). EFORMAT names a type not supported. */
 enum graft_status pretok_init(struct pretok_chain *c, const json_t *o, struct graft_err *err);
 void pretok_release(struct pretok_chain *c);
 /* Cut [start, end) of `text`: leaves w->text and w->piece[0 .. count), none empty. */

@@ -9,8 +9,7 @@
 
 struct chat_template;
 
-/* `name` stands in messages. EFORMAT and EARG as "NAME: template line N: ...". The caller owns
- * *out. */
+/* `name` stands in messages. EFORMAT as "NAME: template line N: ...". The caller owns *out. */
 enum graft_status chat_template_new(const char *name, const char *source, size_t len,
                                     struct chat_template **out, struct graft_err *err);
 void chat_template_free(struct chat_template *t);

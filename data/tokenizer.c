@@ -210,7 +210,7 @@ static enum graft_status check_model(const json_t *model, struct graft_err *err)
     if (!type && !json_object_get(model, "merges"))
         return graft_fail(err, GRAFT_EFORMAT, "the model has no \"type\"");
     if (type && strcmp(type, "BPE") != 0)
-        return graft_fail(err, GRAFT_EARG,
+        return graft_fail(err, GRAFT_EFORMAT,
                           "tokenizer model \"%.40s\" is not supported, only BPE is", type);
     return GRAFT_OK;
 }

@@ -39,8 +39,7 @@ struct tokenizer_tables {
     int add_bos, add_eos, add_space_prefix; /* 0, 1; -1: key absent */
 };
 
-/* EIO, EFORMAT (message names the part), EARG for a component that is not supported, by its name.
- */
+/* EIO, EFORMAT: malformed, or a component that is not supported (message names the part). */
 enum graft_status tokenizer_open(const char *path, struct tokenizer **out, struct graft_err *err);
 enum graft_status tokenizer_from_json(const char *name, const char *text, size_t len,
                                       struct tokenizer **out, struct graft_err *err);

@@ -109,7 +109,7 @@ static enum graft_status add_post(void *user, const json_t *o, const char *type,
     else if (strcmp(type, "RobertaProcessing") == 0 || strcmp(type, "BertProcessing") == 0)
         st = read_pair(t, o, type, &before, &after, err);
     else if (strcmp(type, "ByteLevel") != 0) /* ByteLevel changes offsets only */
-        st = graft_fail(err, GRAFT_EARG, "post-processor \"%.60s\" is not supported", type);
+        st = graft_fail(err, GRAFT_EFORMAT, "post-processor \"%.60s\" is not supported", type);
     if (!st)
         st = wrap(t, &before, &after, err);
     id_list_release(&before);

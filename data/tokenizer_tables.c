@@ -247,11 +247,12 @@ static enum graft_status put_gpt2(struct tables *b, struct graft_err *err)
         if (strcmp(pre_defs[i].name, t->pre) == 0)
             pre = &pre_defs[i];
     if (!t->pre)
-        return graft_fail(err, GRAFT_EARG,
+        return graft_fail(err, GRAFT_EFORMAT,
                           "tokenizer.ggml.pre is missing: how text is cut before "
                           "BPE is not known");
     if (!pre)
-        return graft_fail(err, GRAFT_EARG, "tokenizer.ggml.pre \"%.40s\" is not supported", t->pre);
+        return graft_fail(err, GRAFT_EFORMAT, "tokenizer.ggml.pre \"%.40s\" is not supported",
+                          t->pre);
     bos = t->add_bos < 0 ? pre->add_bos && t->bos >= 0 : t->add_bos;
     put_added(b);
     strbuf_printf(&b->json, "\"normalizer\":%s,\"pre_tokenizer\":%s,",
@@ -405,7 +406,7 @@ static enum graft_status put_all(struct tables *b, struct graft_err *err)
     else if (llama)
         GRAFT_TRY(put_llama(b, err));
     else
-        return graft_fail(err, GRAFT_EARG, "tokenizer.ggml.model \"%.40s\" is not supported",
+        return graft_fail(err, GRAFT_EFORMAT, "tokenizer.ggml.model \"%.40s\" is not supported",
                           t->model ? t->model : "");
     strbuf_puts(&b->json, "}}");
     return b->json.failed ? graft_fail_nomem(err, "a tokenizer", b->json.len) : GRAFT_OK;

@@ -100,7 +100,7 @@ struct graft_model_opts {
  * @param opts  may be NULL
  * @param out   owned by the caller, see graft_model_free()
  * @return GRAFT_OK, or GRAFT_EIO not readable, GRAFT_EFORMAT malformed or with tensors missing,
- *         GRAFT_EARG an option or an architecture that is not known, GRAFT_ENOMEM
+ *         GRAFT_EARG an option, GRAFT_ENOMEM
  *
  * Memory: weights are mapped from the file where they stay as they lie; converted to nf4 they take
  * 4.127 bits each. A token of context takes 8 * layers * KV heads * head size bytes in

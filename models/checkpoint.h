@@ -21,7 +21,7 @@ struct checkpoint {
     struct arena mem;
 };
 
-/* EIO, EFORMAT; EARG for what is not supported, by name. Without `weights` a folder needs no more
+/* EIO; EFORMAT, also for what is not supported, by name. Without `weights` a folder needs no more
  * than its config.json, and there are no tensors and no hash. */
 enum graft_status checkpoint_open(const char *path, bool weights, struct checkpoint *out,
                                   struct graft_err *err);

@@ -49,8 +49,8 @@ struct model_config {
 };
 
 /* `json` from config.json; strings and arrays go to `mem`. EFORMAT: a required key is missing, of
- * another type or out of range, or two keys contradict (messages name key and file); EARG: the
- * architecture or a feature of it is not supported, by name. */
+ * another type or out of range, or two keys contradict (messages name key and file), or
+ * the architecture or a feature of it is not supported, by name. */
 enum graft_status model_config_from_json(const char *file, const json_t *json, struct arena *mem,
                                          struct model_config *out, struct graft_err *err);
 enum graft_status model_config_from_gguf(struct gguf *g, struct arena *mem,

@@ -74,7 +74,7 @@ static void read_rope(struct keys *k, struct arena *mem, struct rope_config *out
         out->beta_fast = number_key(k, "rope.scaling.yarn_beta_fast", 32);
         out->beta_slow = number_key(k, "rope.scaling.yarn_beta_slow", 1);
     } else if (strcmp(type, "none") != 0) {
-        k->st = graft_fail(k->err, GRAFT_EARG, "%s: rope.scaling.type \"%s\" is not supported",
+        k->st = graft_fail(k->err, GRAFT_EFORMAT, "%s: rope.scaling.type \"%s\" is not supported",
                            k->g->store.path, type);
     }
     if (!k->st && out->type != ROPE_DEFAULT && !(out->factor > 0))
@@ -146,7 +146,7 @@ static void read_sizes(struct keys *k, struct model_config *c)
     if (k->st)
         return;
     if (rotated != c->head_dim) {
-        k->st = graft_fail(k->err, GRAFT_EARG,
+        k->st = graft_fail(k->err, GRAFT_EFORMAT,
                            "%s: rope.dimension_count is %lld with a head size of %lld; a part of a "
                            "head alone is not rotated by this version",
                            k->g->store.path, (long long)rotated, (long long)c->head_dim);
@@ -193,7 +193,7 @@ enum graft_status model_config_from_gguf(struct gguf *g, struct arena *mem,
         return graft_fail(err, GRAFT_EFORMAT, "%s: general.architecture is missing", g->store.path);
     c.arch = arch_by_gguf(k.arch);
     if (!c.arch || strlen(k.arch) > 32)
-        return graft_fail(err, GRAFT_EARG,
+        return graft_fail(err, GRAFT_EFORMAT,
                           "%s: architecture \"%.32s\" is not supported; known are %s",
                           g->store.path, k.arch, arch_names());
     c.model_type = c.arch->model_type;

@@ -139,7 +139,7 @@ static void rope_type_key(struct reader *r, struct rope_config *out)
     }
     if (!r->st)
         r->st =
-            graft_fail(r->err, GRAFT_EARG,
+            graft_fail(r->err, GRAFT_EFORMAT,
                        "%s: rope_type \"%s\" is not supported; known are default, linear, dynamic, "
                        "yarn, longrope and llama3",
                        r->file, name);
@@ -170,7 +170,7 @@ static void whole_heads(struct reader *r, struct rope_config *c)
     if (c->partial == 1 || r->st)
         return;
     if (c->type != ROPE_DEFAULT)
-        r->st = graft_fail(r->err, GRAFT_EARG,
+        r->st = graft_fail(r->err, GRAFT_EFORMAT,
                            "%s: partial_rotary_factor %g is not supported for this model_type",
                            r->file, c->partial);
     else
@@ -296,8 +296,8 @@ static void read_act(struct reader *r, struct model_config *c)
         }
     }
     if (!r->st)
-        r->st =
-            graft_fail(r->err, GRAFT_EARG, "%s: hidden_act \"%s\" is not supported", r->file, name);
+        r->st = graft_fail(r->err, GRAFT_EFORMAT, "%s: hidden_act \"%s\" is not supported", r->file,
+                           name);
 }
 
 static void read_dtype(struct reader *r, struct model_config *c)
@@ -348,7 +348,7 @@ enum graft_status model_config_from_json(const char *file, const json_t *json, s
         return graft_fail(err, GRAFT_EFORMAT, "%s: wanted a JSON object", file);
     if (get(&r, "quantization_config"))
         return graft_fail(
-            err, GRAFT_EARG,
+            err, GRAFT_EFORMAT,
             "%s: the checkpoint is quantised already (quantization_config); this version reads "
             "f32, f16 and bf16 checkpoints, GGUF files and .h5 containers",
             file);
@@ -357,8 +357,9 @@ enum graft_status model_config_from_json(const char *file, const json_t *json, s
         return r.st;
     c.arch = arch_by_model_type(c.model_type);
     if (!c.arch)
-        return graft_fail(err, GRAFT_EARG, "%s: model_type \"%s\" is not supported; known are %s",
-                          file, c.model_type, arch_names());
+        return graft_fail(err, GRAFT_EFORMAT,
+                          "%s: model_type \"%s\" is not supported; known are %s", file,
+                          c.model_type, arch_names());
     read_sizes(&r, &c);
     if (r.st)
         return r.st;

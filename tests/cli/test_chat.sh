@@ -16,7 +16,7 @@ want 3 'none.jinja' train c.yaml -s data.template=none.jinja -o new
 printf '{%% for %%}' >bad.jinja
 want 3 'bad.jinja: template line 1' train c.yaml -s data.template=bad.jinja -o new
 printf '{%% include "x" %%}' >bad.jinja
-want 2 'bad.jinja: template line 1: .*include.* not supported' preview c.yaml -s data.template=bad.jinja
+want 3 'bad.jinja: template line 1: .*include.* not supported' preview c.yaml -s data.template=bad.jinja
 check "refused templates leave no output" test ! -e new
 want 0 '' preview c.yaml -s data.template=zephyr -n 1
 check "the end token is learnt, the rest of the line is not" grep -q '^\[1<|end|>\]$' out

@@ -397,7 +397,7 @@ static void several_templates_need_a_default(void **state)
     struct chat *c = NULL;
 
     (void)state;
-    assert_int_equal(chat_new(&p, &c, &err), GRAFT_EARG);
+    assert_int_equal(chat_new(&p, &c, &err), GRAFT_EFORMAT);
     assert_string_equal(err.msg,
                         "toy: several chat templates (rag, tool_use) and none is named "
                         "default; put the one that is meant into a .jinja file and name it "

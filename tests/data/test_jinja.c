@@ -65,7 +65,7 @@ static int check(const json_t *c, const json_t *contexts, int *refused)
         render(json_string_value(source), json_string_length(source), context, &out, NULL);
     int wrong = 0;
 
-    if (status == GRAFT_EARG && may_refuse(err.msg)) {
+    if (status == GRAFT_EFORMAT && may_refuse(err.msg)) {
         *refused += json_is_string(want);
         if (json_is_string(want))
             print_message("refused: %s: %s\n", json_string_value(source), err.msg);
@@ -116,15 +116,16 @@ static void expect_error(const char *source, enum graft_status want, const char 
 static void errors_name_line_and_construct(void **state)
 {
     (void)state;
-    expect_error("a\n{% include 'x' %}", GRAFT_EARG, "template line 2: {% include %}");
-    expect_error("{{ 1 }}\n\n{{ 'x'|pprint }}", GRAFT_EARG, "template line 3: filter \"pprint\"");
-    expect_error("{{ 'x'.encode() }}", GRAFT_EARG, "'encode' of 'str'");
+    expect_error("a\n{% include 'x' %}", GRAFT_EFORMAT, "template line 2: {% include %}");
+    expect_error("{{ 1 }}\n\n{{ 'x'|pprint }}", GRAFT_EFORMAT,
+                 "template line 3: filter \"pprint\"");
+    expect_error("{{ 'x'.encode() }}", GRAFT_EFORMAT, "'encode' of 'str'");
     expect_error("\n{{ nope.x }}", GRAFT_EFORMAT, "template line 2: 'nope' is undefined");
     expect_error("\n\n{{ raise_exception('Roles must alternate') }}", GRAFT_EFORMAT,
                  "template line 3: Roles must alternate");
     expect_error("{% if 1 %}\n{% endfor %}", GRAFT_EFORMAT,
                  "template line 2: unknown tag \"endfor\"");
-    expect_error("{{ 9223372036854775807 + 1 }}", GRAFT_EARG, "beyond 64 bits");
+    expect_error("{{ 9223372036854775807 + 1 }}", GRAFT_EFORMAT, "beyond 64 bits");
     expect_error("a\xff", GRAFT_EFORMAT, "not valid UTF-8");
 }
 
@@ -158,7 +159,7 @@ static void a_template_is_bounded(void **state)
     strbuf_puts(&deep, "{{ ");
     for (int i = 0; i < 100000; i++)
         strbuf_puts(&deep, "(-[");
-    expect_error(deep.buf, GRAFT_EARG, "nesting deeper");
+    expect_error(deep.buf, GRAFT_EFORMAT, "nesting deeper");
     strbuf_release(&deep);
 }
 

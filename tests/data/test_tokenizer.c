@@ -246,8 +246,8 @@ static void what_is_not_supported_is_refused_by_name(void **state)
     } bad[] = {
         { "{}", GRAFT_EFORMAT, "model" },
         { "[1]", GRAFT_EFORMAT, "model" },
-        { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", GRAFT_EARG, "Unigram" },
-        { "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}}", GRAFT_EARG, "WordPiece" },
+        { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", GRAFT_EFORMAT, "Unigram" },
+        { "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}}", GRAFT_EFORMAT, "WordPiece" },
         { "{" MODEL("", ""), GRAFT_EFORMAT, "empty" },
         { "{" MODEL("\"a\":0,\"a\":1", ""), GRAFT_EFORMAT, "duplicate" },
         { "{" MODEL("\"a\":0,\"b\":0", ""), GRAFT_EFORMAT, "same id" },
@@ -259,25 +259,25 @@ static void what_is_not_supported_is_refused_by_name(void **state)
         { "{" MODEL("\"a\":0,\"b\":1", "\"a b\""), GRAFT_EFORMAT, "\"ab\"" },
         { "{" MODEL("\"a\":0", "\"a\""), GRAFT_EFORMAT, "merge 0" },
         { "{" MODEL("\"a\":0", "[\"a\"]"), GRAFT_EFORMAT, "merge 0" },
-        { "{\"normalizer\":{\"type\":\"StripAccents\"}," AB, GRAFT_EARG, "StripAccents" },
+        { "{\"normalizer\":{\"type\":\"StripAccents\"}," AB, GRAFT_EFORMAT, "StripAccents" },
         { "{\"normalizer\":{\"type\":\"Prepend\"}," AB, GRAFT_EFORMAT, "Prepend" },
         { "{\"normalizer\":[]," AB, GRAFT_EFORMAT, "normalizer" },
-        { "{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}," AB, GRAFT_EARG, "UnicodeScripts" },
+        { "{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}," AB, GRAFT_EFORMAT, "UnicodeScripts" },
         { "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},"
           "{\"type\":\"Digits\"}]}," AB,
-          GRAFT_EARG, "behind ByteLevel" },
+          GRAFT_EFORMAT, "behind ByteLevel" },
         { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a(?R)\"},\"behavior\":"
           "\"Isolated\",\"invert\":false}," AB,
-          GRAFT_EARG, "(?R)" },
+          GRAFT_EFORMAT, "(?R)" },
         { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a-\"},\"behavior\":"
           "\"Isolated\",\"invert\":false}," AB,
-          GRAFT_EARG, "regular expression" },
+          GRAFT_EFORMAT, "regular expression" },
         { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\p{Foo}\"},"
           "\"behavior\":"
           "\"Isolated\",\"invert\":false}," AB,
-          GRAFT_EARG, "{Foo}" },
-        { "{\"decoder\":{\"type\":\"CTC\"}," AB, GRAFT_EARG, "CTC" },
-        { "{\"post_processor\":{\"type\":\"Other\"}," AB, GRAFT_EARG, "Other" },
+          GRAFT_EFORMAT, "{Foo}" },
+        { "{\"decoder\":{\"type\":\"CTC\"}," AB, GRAFT_EFORMAT, "CTC" },
+        { "{\"post_processor\":{\"type\":\"Other\"}," AB, GRAFT_EFORMAT, "Other" },
         { "{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{"
           "\"id\":\"x\"}}]}," AB,
           GRAFT_EFORMAT, "\"x\"" },
@@ -421,10 +421,10 @@ static void unknown_tables_are_refused_by_name(void **state)
     struct tokenizer *t = NULL;
 
     (void)state;
-    assert_int_equal(tokenizer_from_tables(&tables, &t, &err), GRAFT_EARG);
+    assert_int_equal(tokenizer_from_tables(&tables, &t, &err), GRAFT_EFORMAT);
     assert_non_null(strstr(err.msg, "tokenizer.ggml.pre is missing"));
     tables.pre = "made-up";
-    assert_int_equal(tokenizer_from_tables(&tables, &t, &err), GRAFT_EARG);
+    assert_int_equal(tokenizer_from_tables(&tables, &t, &err), GRAFT_EFORMAT);
     assert_non_null(strstr(err.msg, "\"made-up\""));
     tables.pre = "gpt-2";
     tables.add_bos = 1;
@@ -435,7 +435,7 @@ static void unknown_tables_are_refused_by_name(void **state)
     tokenizer_free(t);
     t = NULL;
     tables.model = "bert";
-    assert_int_equal(tokenizer_from_tables(&tables, &t, &err), GRAFT_EARG);
+    assert_int_equal(tokenizer_from_tables(&tables, &t, &err), GRAFT_EFORMAT);
     assert_non_null(strstr(err.msg, "\"bert\""));
     tables.model = "llama";
     assert_int_equal(tokenizer_from_tables(&tables, &t, &err), GRAFT_EFORMAT);

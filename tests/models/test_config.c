@@ -172,14 +172,14 @@ static void sizes_are_checked(void **state)
 static void what_is_not_supported_is_named(void **state)
 {
     (void)state;
-    refuses(GRAFT_EARG, "'model_type': 'mamba'",
+    refuses(GRAFT_EFORMAT, "'model_type': 'mamba'",
             with_names("config.json: model_type \"mamba\" is not supported; known are %s"));
-    refuses(GRAFT_EARG, "'hidden_act': 'mish'",
+    refuses(GRAFT_EFORMAT, "'hidden_act': 'mish'",
             "config.json: hidden_act \"mish\" is not supported");
-    refuses(GRAFT_EARG, "'rope_scaling': {'rope_type': 'mrope'}",
+    refuses(GRAFT_EFORMAT, "'rope_scaling': {'rope_type': 'mrope'}",
             "config.json: rope_type \"mrope\" is not supported; known are default, linear, "
             "dynamic, yarn, longrope and llama3");
-    refuses(GRAFT_EARG, "'quantization_config': {'quant_method': 'gptq'}",
+    refuses(GRAFT_EFORMAT, "'quantization_config': {'quant_method': 'gptq'}",
             "config.json: the checkpoint is quantised already (quantization_config); this version "
             "reads f32, f16 and bf16 checkpoints, GGUF files and .h5 containers");
 }
@@ -326,7 +326,7 @@ static void a_part_of_a_head_is_not_turned_in_these_models(void **state)
     assert_int_equal(rope_of("'partial_rotary_factor': 0.5").half, 4);
     assert_string_equal(
         said, "config.json: partial_rotary_factor 0.5 is passed over, as in transformers");
-    refuses(GRAFT_EARG,
+    refuses(GRAFT_EFORMAT,
             "'rope_scaling': {'type': 'linear', 'factor': 2}, "
             "'partial_rotary_factor': 0.5",
             "config.json: partial_rotary_factor 0.5 is not supported for this model_type");
@@ -498,7 +498,7 @@ static void gguf_keys_are_checked(void **state)
 
     (void)state;
     gguf_refuses(gguf_with(NULL, NULL), GRAFT_EFORMAT, "m.gguf: general.architecture is missing");
-    gguf_refuses(gguf_with("rwkv", NULL), GRAFT_EARG,
+    gguf_refuses(gguf_with("rwkv", NULL), GRAFT_EFORMAT,
                  with_names("m.gguf: architecture \"rwkv\" is not supported; known are %s"));
     gguf_refuses(gguf_with("llama", "llama.block_count"), GRAFT_EFORMAT,
                  "m.gguf: llama.block_count is 0, wanted a whole number from 1");
@@ -509,7 +509,7 @@ static void gguf_keys_are_checked(void **state)
                  "model");
     f = gguf_with("llama", NULL);
     key_str(&f, "llama.rope.scaling.type", "longrope");
-    gguf_refuses(f, GRAFT_EARG, "m.gguf: rope.scaling.type \"longrope\" is not supported");
+    gguf_refuses(f, GRAFT_EFORMAT, "m.gguf: rope.scaling.type \"longrope\" is not supported");
     f = gguf_with("llama", NULL);
     key_str(&f, "llama.rope.scaling.type", "yarn");
     gguf_refuses(f, GRAFT_EFORMAT, "m.gguf: rope scaling yarn needs a factor above 0");

@@ -148,9 +148,9 @@ static void bases_that_cannot_be_read_are_refused_with_the_reason(void **state)
     (void)state;
     base_is_refused("fixtures/tiny_llama_bumblebee", GRAFT_EFORMAT, "only as a pickle");
     base_is_refused("fixtures/tiny_llama_olmo", GRAFT_EFORMAT, "only as a pickle");
-    base_is_refused("fixtures/minicpm3_tiny", GRAFT_EARG, "model_type \"minicpm3\"");
+    base_is_refused("fixtures/minicpm3_tiny", GRAFT_EFORMAT, "model_type \"minicpm3\"");
     base_is_refused("fixtures/gemma_hf_tiny", GRAFT_EIO, "config.json");
-    base_is_refused("models/capp-gpt", GRAFT_EARG, "model_type \"gpt2\"");
+    base_is_refused("models/capp-gpt", GRAFT_EFORMAT, "model_type \"gpt2\"");
     base_is_refused("models/stories260K/stories260K.bin", GRAFT_EFORMAT, "not a base");
     base_is_refused(STORIES "/model.safetensors", GRAFT_EFORMAT, "name the folder it is in");
 }
