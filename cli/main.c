@@ -59,6 +59,10 @@ static int unknown_verb(const char *word)
         fprintf(stderr, "graft: unknown verb \"%s\", did you mean \"%s\"?\n", word, near);
     else
         fprintf(stderr, "graft: unknown verb \"%s\"\n", word);
+    fprintf(stderr, "there are");
+    for (size_t i = 0; i < n; i++)
+        fprintf(stderr, "%s %s", i ? "," : "", names[i]);
+    fprintf(stderr, "\n");
     fprintf(stderr, "see graft help\n");
     return 2;
 }

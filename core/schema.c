@@ -441,6 +441,8 @@ static enum graft_status fill_key(const struct filling *f, const json_t *v, char
 static enum graft_status check_names(const struct key_table *table, json_t *map,
                                      const struct schema_source *src, struct graft_err *err)
 {
+    enum graft_status st = GRAFT_OK;
+    struct graft_err one;
     const char *key;
     json_t *v;
 
@@ -450,15 +452,17 @@ static enum graft_status check_names(const struct key_table *table, json_t *map,
 
         if (row(table, key, strlen(key)))
             continue;
-        if (!table->lenient || !schema_is_off(v))
-            return schema_unknown(table, key, src, err);
+        if (!table->lenient || !schema_is_off(v)) {
+            st = graft_fail_also(err, st, schema_unknown(table, key, src, &one), &one);
+            continue;
+        }
         src->where(src, dotted(table, key, &path), &place);
         graft_note("%s: unknown key \"%s\" asks for nothing and is left out", strbuf_str(&place),
                    strbuf_str(&path));
         strbuf_release(&place);
         strbuf_release(&path);
     }
-    return GRAFT_OK;
+    return st;
 }
 
 enum graft_status schema_fill(const struct key_table *table, const json_t *map,
@@ -467,17 +471,21 @@ enum graft_status schema_fill(const struct key_table *table, const json_t *map,
 {
     struct strbuf path = STRBUF_INIT;
     enum graft_status st = GRAFT_OK;
+    struct graft_err one;
 
     if (map && !json_is_object(map))
         return schema_found(src, table->section, map, "a map of keys", err);
     if (map) /* jansson's iterators take no const */
-        GRAFT_TRY(check_names(table, (json_t *)map, src, err));
-    for (size_t i = 0; i < table->count && !st; i++) {
+        st = check_names(table, (json_t *)map, src, err);
+    for (size_t i = 0; i < table->count && st != GRAFT_ENOMEM; i++) {
         const struct key_def *k = &table->keys[i];
-        const struct filling f = { k, dotted(table, k->name, &path), src, mem, err };
+        const struct filling f = { k, dotted(table, k->name, &path), src, mem, &one };
 
-        st = path.failed ? graft_fail_nomem(err, k->name, path.len)
-                         : fill_key(&f, map ? json_object_get(map, k->name) : NULL, target);
+        st = graft_fail_also(err, st,
+                             path.failed
+                                 ? graft_fail_nomem(&one, k->name, path.len)
+                                 : fill_key(&f, map ? json_object_get(map, k->name) : NULL, target),
+                             &one);
     }
     strbuf_release(&path);
     return st;

@@ -65,8 +65,8 @@ struct schema_source {
 
 /* Fill `target` from `map` (NULL: nothing given) by `table`: defaults for keys left out. A key no
  * row knows, a wrong type, a value out of range or not among the choices: EARG, with place, what
- * was found, what is allowed and the nearest known name. Strings live in `mem`, KEY_JSON values as
- * long as `map`. */
+ * was found, what is allowed and the nearest known name, a line for each such key. Strings live in
+ * `mem`, KEY_JSON values as long as `map`. */
 enum graft_status schema_fill(const struct key_table *table, const json_t *map,
                               const struct schema_source *src, void *target, struct arena *mem,
                               struct graft_err *err);

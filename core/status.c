@@ -58,6 +58,20 @@ enum graft_status graft_fail_in(struct graft_err *err, enum graft_status code, c
     return code;
 }
 
+enum graft_status graft_fail_also(struct graft_err *err, enum graft_status before,
+                                  enum graft_status st, const struct graft_err *one)
+{
+    if (!st)
+        return before;
+    if (!before)
+        return graft_fail(err, st, "%s", one->msg);
+    if (err && strlen(err->msg) + strlen(one->msg) + 2 <= sizeof err->msg) {
+        strcat(err->msg, "\n");
+        strcat(err->msg, one->msg);
+    }
+    return before;
+}
+
 enum graft_status graft_fail_nomem(struct graft_err *err, const char *what, size_t bytes)
 {
     return graft_fail(err, GRAFT_ENOMEM, "out of memory: %s needs %.1f MiB", what,

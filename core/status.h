@@ -21,6 +21,12 @@ enum graft_status graft_fail(struct graft_err *err, enum graft_status code, cons
 enum graft_status graft_fail_in(struct graft_err *err, enum graft_status code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Several things may be wrong at once, and are all told: add `st` and its message `one` to `err`
+ * (may be NULL), which tells of the ones before, a line each as far as there is room. `before` is
+ * their status; returns the first of the two that is not GRAFT_OK. */
+enum graft_status graft_fail_also(struct graft_err *err, enum graft_status before,
+                                  enum graft_status st, const struct graft_err *one);
+
 /* The same words for every failed allocation; `what` names what the memory was for. */
 enum graft_status graft_fail_nomem(struct graft_err *err, const char *what, size_t bytes);
 

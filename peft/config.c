@@ -161,11 +161,14 @@ static enum graft_status find_kind(const struct reading *r, const char *key, con
     if (by_type && json_is_string(v) && is_peft_type(json_string_value(v)))
         return refuse_kind(r, key, json_string_value(v));
     near = json_is_string(v) ? nearest_name(json_string_value(v), names, n) : NULL;
+    working_kinds(by_type, &works);
     if (near)
-        return config_bad(r, key, "found \"%s\", did you mean \"%s\"?", json_string_value(v), near);
-    schema_found(r->src,
-                 *r->table->section ? (by_type ? "adapter.peft_type" : "adapter.method") : key, v,
-                 working_kinds(by_type, &works), r->err);
+        config_bad(r, key, "found \"%s\", did you mean \"%s\"? There are %s", json_string_value(v),
+                   near, strbuf_str(&works));
+    else
+        schema_found(r->src,
+                     *r->table->section ? (by_type ? "adapter.peft_type" : "adapter.method") : key,
+                     v, strbuf_str(&works), r->err);
     strbuf_release(&works);
     return GRAFT_EARG;
 }

@@ -186,6 +186,19 @@ static enum graft_status read_chat(const struct loading *l, const struct raw_dat
     return GRAFT_OK;
 }
 
+static enum graft_status read_valid(const struct loading *l, const json_t *v)
+{
+    struct data_config *d = &l->c->data;
+
+    if (json_is_integer(v) && json_integer_value(v) > 0)
+        d->valid_number = json_integer_value(v);
+    else if (json_is_real(v) && json_real_value(v) > 0 && json_real_value(v) < 1)
+        d->valid_share = json_real_value(v);
+    else if (v && !is_text(v))
+        return bad_form(l, "data.valid", v);
+    return keep_path(l, json_string_value(v), &d->valid);
+}
+
 static enum graft_status read_data(const struct loading *l, const struct raw_data *raw)
 {
     struct data_config *d = &l->c->data;
@@ -195,16 +208,9 @@ static enum graft_status read_data(const struct loading *l, const struct raw_dat
     d->packing = raw->packing;
     d->shuffle = raw->shuffle;
     d->max_length = raw->max_length;
+    GRAFT_TRY(read_valid(l, raw->valid));
     GRAFT_TRY(read_chat(l, raw));
-    GRAFT_TRY(read_train_files(l, raw));
-    if (json_is_integer(raw->valid) && json_integer_value(raw->valid) > 0)
-        d->valid_number = json_integer_value(raw->valid);
-    else if (json_is_real(raw->valid) && json_real_value(raw->valid) > 0 &&
-             json_real_value(raw->valid) < 1)
-        d->valid_share = json_real_value(raw->valid);
-    else if (raw->valid && !is_text(raw->valid))
-        return bad_form(l, "data.valid", raw->valid);
-    return keep_path(l, json_string_value(raw->valid), &d->valid);
+    return read_train_files(l, raw);
 }
 
 bool config_size_parse(const char *s, int64_t *out)
@@ -250,13 +256,13 @@ static enum graft_status read_train(const struct loading *l, const struct raw_tr
     t->eval_every = raw->eval_every;
     t->keep_best = raw->keep_best;
     t->keep_last = 2;
+    if (raw->epochs && !(json_is_number(raw->epochs) && json_number_value(raw->epochs) > 0 &&
+                         json_number_value(raw->epochs) <= 1e9))
+        return bad_form(l, "train.epochs", raw->epochs);
     if (raw->epochs && raw->steps)
         return schema_fail(l->src, "train.steps", l->err,
                            "steps and epochs both say how long the run is, leave one out: "
                            "-s train.steps=null or -s train.epochs=null");
-    if (raw->epochs && !(json_is_number(raw->epochs) && json_number_value(raw->epochs) > 0 &&
-                         json_number_value(raw->epochs) <= 1e9))
-        return bad_form(l, "train.epochs", raw->epochs);
     t->epochs = raw->steps ? 0 : raw->epochs ? json_number_value(raw->epochs) : 1;
     if (t->eval_every && !config_has_valid(&l->c->data))
         return schema_fail(l->src, "train.eval_every", l->err, "needs data.valid beside it");
@@ -357,23 +363,30 @@ static enum graft_status read_adapter(const struct loading *l, const json_t *map
     return GRAFT_OK;
 }
 
+/* What is wrong is told together, so that a config is put right in one go. */
 static enum graft_status read_all(const struct loading *l, const json_t *root, bool need_output)
 {
     struct raw_config raw = { 0 };
     struct run_config *c = l->c;
+    struct graft_err one;
+    const struct loading each = { l->src, c, &one };
+    enum graft_status st = schema_fill(&config_keys, root, l->src, &raw, &c->mem, l->err);
 
-    GRAFT_TRY(schema_fill(&config_keys, root, l->src, &raw, &c->mem, l->err));
+    if (st && raw.adapter)
+        st = graft_fail_also(l->err, st, read_adapter(&each, raw.adapter), &one);
+    GRAFT_TRY(st);
     GRAFT_TRY(keep_named(l, root, "base", raw.base, &c->base));
     GRAFT_TRY(keep_named(l, root, "output", raw.output, &c->output));
     c->base_name = raw.base_name;
     c->compute = raw.compute;
     c->threads = raw.threads;
-    GRAFT_TRY(quant_config_read(raw.quant, l->src, &c->quant, l->err));
-    GRAFT_TRY(read_device(l, raw.device));
-    GRAFT_TRY(read_adapter(l, raw.adapter));
-    GRAFT_TRY(read_data(l, &raw.data));
-    GRAFT_TRY(read_train(l, &raw.train));
-    GRAFT_TRY(read_optim(l, &raw.optim));
+    st = quant_config_read(raw.quant, l->src, &c->quant, l->err);
+    st = graft_fail_also(l->err, st, read_device(&each, raw.device), &one);
+    st = graft_fail_also(l->err, st, read_adapter(&each, raw.adapter), &one);
+    st = graft_fail_also(l->err, st, read_data(&each, &raw.data), &one);
+    st = graft_fail_also(l->err, st, read_train(&each, &raw.train), &one);
+    st = graft_fail_also(l->err, st, read_optim(&each, &raw.optim), &one);
+    GRAFT_TRY(st);
     if (need_output && !c->output)
         return schema_fail(l->src, "output", l->err,
                            "missing, want the path of a folder here or with -o");

@@ -184,8 +184,11 @@ static void methods_are_named_by_either_key(void **state)
             "c.yaml:7: adapter.use_dora: false, but method says \"dora\"");
     refuses("{'method': 'ia3', 'use_dora': true}",
             "c.yaml:7: adapter.use_dora: ia3 has no use for it, it belongs to lora");
-    refuses("{'method': 'loraa'}",
-            "c.yaml:7: adapter.method: found \"loraa\", did you mean \"lora\"?");
+    refuses(
+        "{'method': 'loraa'}",
+        "c.yaml:7: adapter.method: found \"loraa\", did you mean \"lora\"? There are lora, dora, "
+        "rosa, spa, ia3, prompt, prefix, ptuning, houlsby, pfeiffer, parallel, bitfit, layernorm, "
+        "head, last_layers, full or lpft");
     refuses_beginning(
         "{'peft_type': 'VERA'}",
         "c.yaml:7: adapter.peft_type: \"VERA\" is not supported in this version; want LORA");

@@ -158,8 +158,32 @@ static void bad_yaml_names_its_line(void **state)
             "c.yaml:3: the merge key \"<<\" is not supported, write the keys out");
     refuses("base: b\n  optim: 3\n", "c.yaml:2: mapping values are not allowed in this context");
     refuses("[1, 2]\n", "c.yaml: not a map of keys");
-    refuses("", "c.yaml: base: missing, want the path of a Hugging Face folder, a .gguf file or a "
-                ".h5 container");
+    refuses("",
+            "c.yaml: base: missing, want the path of a Hugging Face folder, a .gguf file or a "
+            ".h5 container\n"
+            "c.yaml: adapter: missing, want a map of keys with method\n"
+            "c.yaml: data.train: missing, want a JSONL file, a list of files, or a list of maps "
+            "{path, format, weight}");
+}
+
+static void every_slip_is_told_at_once(void **state)
+{
+    (void)state;
+    refuses("bse: b\ntrain:\n  batch_size: x\n  stepps: 3\nadapter: {method: lora, r: 0}\n"
+            "data: {train: t}\n",
+            "c.yaml:1: unknown key \"bse\", did you mean \"base\"?\n"
+            "c.yaml: base: missing, want the path of a Hugging Face folder, a .gguf file or a "
+            ".h5 container\n"
+            "c.yaml:4: unknown key \"train.stepps\", did you mean \"train.steps\"?\n"
+            "c.yaml:3: train.batch_size: found \"x\", want a whole number from 1 to 1048576\n"
+            "c.yaml:5: adapter.r: found 0, want 1 or more");
+    /* beyond the table, too */
+    refuses(
+        LEAST "train: {epochs: abc, steps: 3}\noptim: {betas: [1]}\nquant: q4\n",
+        "c.yaml:6: quant: found \"q4\", want auto, nf4, fp4, none or a map {type: nf4, block: 64, "
+        "double: true}\n"
+        "c.yaml:4: train.epochs: found \"abc\", want a number above 0\n"
+        "c.yaml:5: optim.betas: found [1], want a list of two numbers from 0 to below 1");
 }
 
 static void alias_bombs_and_depth_are_refused(void **state)
@@ -508,6 +532,7 @@ int main(void)
         cmocka_unit_test(anchors_are_followed),
         cmocka_unit_test(scalars_follow_the_core_schema),
         cmocka_unit_test(bad_yaml_names_its_line),
+        cmocka_unit_test(every_slip_is_told_at_once),
         cmocka_unit_test(alias_bombs_and_depth_are_refused),
         cmocka_unit_test(other_tools_spellings_get_the_name_here),
         cmocka_unit_test(values_out_of_range_are_refused),
