@@ -9,7 +9,8 @@ set -u
 graft=$(realpath "$1")
 make_base=${GRAFT_MAKE_BASE:?the program that writes the tiny base}
 work=$(mktemp -d "${TMPDIR:-/tmp}/graft-cli.XXXXXX")
-trap 'chmod -R u+w "$work" 2>/dev/null; rm -rf "$work"' EXIT
+# a child that a signal meets before it became another program runs this, too, but may not clean up
+trap 'if [ "$BASHPID" = $$ ]; then chmod -R u+w "$work" 2>/dev/null; rm -rf "$work"; fi' EXIT
 cd "$work" || exit 1
 export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive GRAFT_CACHE=$work/.cache
 unset GRAFT_CACHE_SIZE
