@@ -134,12 +134,12 @@ enum graft_status dir_make(const char *path, struct graft_err *err)
         strbuf_add(&part, path, slash ? (size_t)(slash - path) : strlen(path));
         p = slash ? slash : path + strlen(path);
         if (mkdir(strbuf_str(&part), 0777) != 0 && errno != EEXIST)
-            st = graft_fail(err, errno == ENOTDIR ? GRAFT_EARG : GRAFT_EWRITE,
-                            "%s: cannot make the folder: %s", strbuf_str(&part), strerror(errno));
+            st = graft_fail(err, GRAFT_EWRITE, "%s: cannot make the folder: %s", strbuf_str(&part),
+                            strerror(errno));
     }
     strbuf_release(&part);
     if (!st && !dir_exists(path))
-        st = graft_fail(err, GRAFT_EARG, "%s: exists and is not a folder", path);
+        st = graft_fail(err, GRAFT_EWRITE, "%s: exists and is not a folder", path);
     return st;
 }
 

@@ -29,7 +29,7 @@ bool file_exists(const char *path); /* anything by that name */
 bool dir_exists(const char *path);
 /* Does the regular file `path` begin with these bytes? */
 bool file_begins(const char *path, const void *magic, size_t len);
-/* mkdir -p. EARG: a file is in the way; EWRITE. */
+/* mkdir -p; EWRITE on failure. */
 enum graft_status dir_make(const char *path, struct graft_err *err);
 /* "dir/name" appended; no doubled slash. */
 void path_join(struct strbuf *out, const char *dir, const char *name);

@@ -218,10 +218,10 @@ static void every_parameter_trains_into_a_checkpoint(void **state)
         const struct told t = RUN("out", path_of("base=%s", base_of(want)),
                                   "adapter={method: full}", "quant=auto", "optim.lr=1.0e-3");
 
-        assert_near(names[i], worst_of(t.loss, json_object_get(want, "loss"), 50), 2e-4);
+        assert_near(names[i], worst_of(t.loss, json_object_get(want, "loss"), 50), 1e-4);
         assert_near(names[i], worst_of(t.grad_norm, json_object_get(want, "grad_norm"), 50), 5e-3);
         assert_false(file_exists("out/adapter_config.json"));
-        check_eval(names[i], "out", NULL, "none", json_object_get(want, "nll"), 2e-4);
+        check_eval(names[i], "out", NULL, "none", json_object_get(want, "nll"), 1e-4);
     }
 }
 
@@ -236,9 +236,9 @@ static void probing_comes_before_every_parameter(void **state)
                                   "adapter={method: lpft, probe_steps: 10, probe_lr: 4.0e-3}",
                                   "quant=auto", "optim.lr=1.0e-3", "train.steps=40");
 
-        assert_near(names[i], worst_of(t.loss, json_object_get(want, "loss"), 40), 2e-4);
+        assert_near(names[i], worst_of(t.loss, json_object_get(want, "loss"), 40), 1e-4);
         assert_false(file_exists("out/adapter_config.json"));
-        check_eval(names[i], "out", NULL, "none", json_object_get(want, "nll"), 2e-4);
+        check_eval(names[i], "out", NULL, "none", json_object_get(want, "nll"), 1e-4);
         check_eval(names[i], base_of(want), "out/probe", "none",
                    json_object_get(json_object_get(want, "probe"), "nll"), 1e-4);
     }

@@ -92,7 +92,7 @@ static void check_gradients(const char *name, struct adapter *a, const json_t *w
         const float *g = values_of(&s, a->param[i]->name, &n);
 
         assert_near(path_of("%s: %s", name, a->param[i]->name), distance(a->param[i]->grad, g, n),
-                    2e-5);
+                    1e-5);
     }
     graph_free(net.g);
     store_release(&s);
