@@ -10,6 +10,7 @@
 #include "cli/common.h"
 #include "core/file.h"
 #include "data/dataset.h"
+#include "train/changed.h"
 
 enum { FEW_STEPS = 50 };
 static const double REDRAW = 0.1; /* seconds between two drawings of the line */
@@ -371,6 +372,17 @@ static void put_go_on(const struct progress *p, const struct run_config *c,
                   c->output);
     strbuf_puts(out, " -s ");
     put_shell(strbuf_str(&word), out);
+    if (lora_init_takes(c->adapter.init)) /* what was taken is taken; its form is the adapter's */
+        strbuf_puts(out, " -s adapter.init_lora_weights=null -s adapter.loftq_config=null"
+                         " -s adapter.r=null -s adapter.lora_alpha=null"
+                         " -s adapter.rank_pattern=null -s adapter.alpha_pattern=null");
+    if (r->changed_base) {
+        strbuf_clear(&word);
+        strbuf_printf(&word, "base=%s/" CHANGED_BASE_FILE, c->output);
+        strbuf_puts(out, " -s ");
+        put_shell(strbuf_str(&word), out);
+        strbuf_puts(out, " -s quant=null");
+    }
     strbuf_printf(out, " -s train.epochs=null -s train.steps=%" PRId64 " -o ", p->steps - r->steps);
     strbuf_clear(&word);
     strbuf_printf(&word, "%s-2", c->output);
@@ -400,8 +412,8 @@ void progress_summary(const struct progress *p, const struct run_config *c,
     const bool whole = adapter_is_whole(&c->adapter) && !r->first_stage;
     char time[32], adapter[32], peak[32], planned[32];
 
-    strbuf_printf(out, "%s after %" PRId64 " steps in %s", r->status, r->steps,
-                  format_seconds(time, r->seconds));
+    strbuf_printf(out, "%s after %" PRId64 " step%s in %s", r->status, r->steps,
+                  r->steps == 1 ? "" : "s", format_seconds(time, r->seconds));
     if (!isnan(r->loss))
         strbuf_printf(out, ": loss %.4f", r->loss);
     if (!isnan(r->valid_loss))
@@ -423,7 +435,8 @@ void progress_summary(const struct progress *p, const struct run_config *c,
         strbuf_puts(out, " --adapter ");
         put_adapter(c->output, out);
     }
-    strbuf_puts(out, " -p TEXT\n");
+    strbuf_printf(out, " -p %s\n",
+                  c->adapter.prompt.placeholder ? "TEXT   # with the placeholders in it" : "TEXT");
     if (r->steps < p->steps && strcmp(r->status, "finished") != 0)
         put_go_on(p, c, r, out);
 }

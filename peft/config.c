@@ -456,7 +456,7 @@ static enum graft_status compare_given(const struct reading *r, json_t *given,
         /* lora with the file's use_dora is dora, which is not what was asked for */
         if (!strcmp(key, "method") && !json_object_get(given, "use_dora"))
             x = v;
-        if (st || !x || !y || json_equal(x, y) || may_differ(key, x))
+        if (st || json_is_null(v) || !x || !y || json_equal(x, y) || may_differ(key, x))
             continue;
         json_write(&s, x);
         strbuf_puts(&s, ", but the adapter in ");
@@ -470,15 +470,8 @@ static enum graft_status compare_given(const struct reading *r, json_t *given,
     return st;
 }
 
-/* A size that null leaves to the base, and so to the adapter. */
-static bool is_filled(const char *key)
-{
-    const struct key_def *k = schema_key(&adapter_keys, key);
-
-    return k && k->type == KEY_INT && k->dflt && !strcmp(k->dflt, "null");
-}
-
-/* The file's keys with those given put over them; the caller owns it. */
+/* The file's keys with those given put over them, of which null says nothing; the caller owns it.
+ */
 static json_t *merge_maps(json_t *file, json_t *given)
 {
     json_t *all = json_object(), *v;
@@ -491,7 +484,7 @@ static json_t *merge_maps(json_t *file, json_t *given)
     }
     json_object_foreach(given, key, v)
     {
-        if (!json_is_null(v) || !is_filled(key))
+        if (!json_is_null(v))
             json_object_set(all, key, v);
     }
     return all;
@@ -524,6 +517,27 @@ static enum graft_status parse_over(const struct reading *r, json_t *given, cons
     return st;
 }
 
+/* lpft's first stage is a head's training, which may go on from one. */
+static enum graft_status parse_probe(const struct reading *r, const json_t *map, const char *dir,
+                                     struct adapter_config *out)
+{
+    struct adapter_config from = { 0 };
+    struct strbuf path = STRBUF_INIT;
+    json_t *file = NULL;
+    enum graft_status st = read_config(dir, &file, &path, &from, r->mem, r->err);
+
+    if (st)
+        st = graft_fail_in(r->err, st, "adapter.init_from");
+    else if (strcmp(from.method, "head") != 0)
+        st = config_bad(r, "init_from",
+                        "lpft trains the head first and goes on from a head adapter alone, %s is "
+                        "one of %s; full starts from any adapter that can be merged",
+                        dir, from.method);
+    json_decref(file);
+    strbuf_release(&path);
+    return st ? st : parse_map(r, map, out);
+}
+
 static bool is_method(const json_t *map, const char *name)
 {
     const char *method = json_string_value(json_object_get(map, "method"));
@@ -549,9 +563,7 @@ enum graft_status adapter_config_parse(const json_t *map, const struct schema_so
         return config_bad_form(&r, "init_from", from);
     path_absolute(&abs, json_string_value(from));
     if (is_method(map, "lpft"))
-        st = config_bad(&r, "init_from",
-                        "lpft starts from the base; give a checkpoint as base, or use full, which "
-                        "starts from any adapter that can be merged");
+        st = parse_probe(&r, map, strbuf_str(&abs), &c);
     else if (is_method(map, "full")) /* whose keys say nothing about a whole model */
         st = parse_map(&r, map, &c);
     else

@@ -69,6 +69,7 @@ enum graft_status lpft_probe(const struct run_config *config, bool force,
     if (!dir)
         return graft_fail_nomem(err, lpft_folder, 64);
     GRAFT_TRY(check_base(config, err));
+    GRAFT_TRY(train_plan(config, NULL, err));
     first = first_stage(config, dir);
     GRAFT_TRY(train_run(&first, force, hooks, out, err));
     *second = lpft_second(config);

@@ -41,6 +41,14 @@ check "the first is an adapter of the base" near "$(loss --base base --adapter l
 want 0 '' train c.yaml -q -o lpft --force -s 'adapter={method: lora}'
 check "nothing of both is left" bash -c '! ls -d lpft/probe lpft/model.safetensors 2>/dev/null'
 want 0 '' train c.yaml --dry-run -q -o x -s 'adapter={method: lpft}'
+want 2 'train.memory: 1.0 MiB are not enough' train c.yaml -o small -s 'adapter={method: lpft}' -s train.memory=1MiB
+check "before the probe" test ! -e small
+want 0 '' train c.yaml -q -o hd -s 'adapter={method: head}' -s quant=none
+want 0 '' train c.yaml -q -o probed -s 'adapter={method: lpft, probe_steps: 1, init_from: hd}'
+check "the probe goes on from a head" awk -v a="$(head -n 1 probed/probe/metrics.jsonl | sed 's/.*"loss": \([0-9.]*\).*/\1/')" \
+    -v b="$(head -n 1 hd/metrics.jsonl | sed 's/.*"loss": \([0-9.]*\).*/\1/')" 'BEGIN { exit !(a < b) }'
+want 0 '' train c.yaml -q -o plain
+want 2 'goes on from a head adapter alone, .*plain is one of lora' train c.yaml -o x -s 'adapter={method: lpft, init_from: plain}'
 
 # jobs; the base is quantised, its copies are decoded
 set -- head 'method: head' last 'method: last_layers, modules_to_save: [model.norm]' \

@@ -324,9 +324,6 @@ static void methods_of_copies_have_few_keys(void **state)
     refuses_beginning(
         "{'method': 'full', 'modules_to_save': ['lm_head']}",
         "c.yaml:7: adapter.modules_to_save: full has no use for it, it belongs to lora, ");
-    refuses("{'method': 'lpft', 'init_from': 'x'}",
-            "c.yaml:7: adapter.init_from: lpft starts from the base; give a checkpoint as base, or "
-            "use full, which starts from any adapter that can be merged");
     c = takes("{'method': 'full', 'init_from': 'nowhere'}"); /* read when the model is there */
     assert_non_null(strstr(c.init_from, "/nowhere"));
 }
