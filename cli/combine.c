@@ -103,8 +103,9 @@ static enum graft_status print_report(const struct options *o, const struct comb
         return GRAFT_OK;
     snprintf(rank, sizeof rank, r->least_rank == r->most_rank ? "rank %lld" : "ranks %lld to %lld",
              (long long)r->least_rank, (long long)r->most_rank);
-    fprintf(stderr, "%d adapters combined by %s: %lld modules, %s, %s; ", o->common.args.count,
-            o->how, (long long)r->modules, rank, format_bytes(size, (double)r->bytes));
+    fprintf(stderr, "%d adapter%s combined by %s: %lld modules, %s, %s; ", o->common.args.count,
+            o->common.args.count == 1 ? "" : "s", o->how, (long long)r->modules, rank,
+            format_bytes(size, (double)r->bytes));
     if (r->lost > 0)
         fprintf(stderr, "%.3g %% of the change does not fit the rank\n%s\n", 100 * r->lost,
                 o->output);
@@ -184,8 +185,9 @@ const struct verb combine_verb = {
         "                   by an SVD to the best of that rank\n"
         "  cat              the sum, exact: factors side by side, all ranks together\n"
         "  svd              the sum by an SVD, of the largest rank among the adapters or --rank\n"
-        "  ties             of each change the largest values, then the mean of those that have\n"
-        "                   the elected sign (arXiv:2306.01708)\n"
+        "  ties             of each change the largest values, then the weighted mean of those "
+        "that\n"
+        "                   have the sign elected without weights (arXiv:2306.01708)\n"
         "  dare_linear      values left out at random, the rest divided by the density, summed\n"
         "  dare_ties        left out as dare, merged as ties (arXiv:2311.03099)\n"
         "  magnitude_prune  of each change the largest values, summed\n"

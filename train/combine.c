@@ -133,8 +133,31 @@ static const char *copies_of(const struct adapter_config *c)
                                     : NULL;
 }
 
+/* An adapter that took its start out of the base means nothing without that base: the combination
+ * would go with no base that there is. */
+static enum graft_status check_bases(const struct combining *c, struct graft_err *err)
+{
+    const struct source *bound = NULL;
+
+    for (int i = 0; i < c->opts->adapters && !bound; i++)
+        bound = c->source[i].task->facts.change.by ? &c->source[i] : NULL;
+    for (int i = 0; bound && i < c->opts->adapters; i++) {
+        const struct facts *f = &c->source[i].task->facts;
+
+        if (!f->known || strcmp(f->base_hash, bound->task->facts.base_hash) != 0)
+            return graft_fail(err, GRAFT_EARG,
+                              "%s goes with the base that %s changed for it (%s, hash %s), and %s "
+                              "with another: no base fits both",
+                              bound->dir, bound->task->facts.change.by,
+                              bound->task->facts.base_path ? bound->task->facts.base_path : "?",
+                              bound->task->facts.base_hash, c->source[i].dir);
+    }
+    return GRAFT_OK;
+}
+
 static enum graft_status load_sources(struct combining *c, struct graft_err *err)
 {
+    GRAFT_TRY(check_bases(c, err));
     for (int i = 0; i < c->opts->adapters; i++) {
         const struct adapter_config *config = &c->source[i].task->config;
         const struct adapter_ops *ops = adapter_method(config->method);

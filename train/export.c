@@ -146,6 +146,12 @@ static enum graft_status load(const struct export_opts *o, struct base *base, st
     const struct quant_config quant = { .mode = QUANT_AUTO };
 
     GRAFT_TRY(base_open(o->base, &quant, false, base, err));
+    GRAFT_TRY(facts_check(k->dir, &k->facts, &base->ck, err));
+    if (o->form == EXPORT_GGUF && k->facts.change.by)
+        return graft_fail(err, GRAFT_EARG,
+                          "%s goes with the base that %s changed for it, which no GGUF file holds: "
+                          "merge the two instead (graft merge)",
+                          o->adapter, k->facts.change.by);
     facts_compare(k->dir, &k->facts, k->config.base_model_name_or_path, &base->ck);
     GRAFT_TRY(adapter_new(&k->config, &base->model->slots, false, &k->adapter, err));
     return adapter_load_values(k->adapter, k->dir, err);

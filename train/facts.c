@@ -6,7 +6,7 @@
 
 static json_t *template_json(const struct facts *f)
 {
-    return f->template_name ? json_pack("{s:s, s:s, s:s?}", "name", f->template_name, "sha256",
+    return f->template_name ? json_pack("{s:s, s:s?, s:s?}", "name", f->template_name, "sha256",
                                         f->template_hash, "date", f->template_date)
                             : json_null();
 }
@@ -86,9 +86,11 @@ static enum graft_status parse_template(const char *path, const json_t *v, struc
                                         struct graft_err *err)
 {
     const char *name = json_string_value(json_object_get(v, "name"));
+    const char *hash = json_string_value(json_object_get(v, "sha256"));
     const char *date = json_string_value(json_object_get(v, "date"));
 
     f->template_name = name ? arena_strdup(&f->mem, name) : NULL;
+    f->template_hash = hash ? arena_strdup(&f->mem, hash) : NULL;
     f->template_date = date ? arena_strdup(&f->mem, date) : NULL;
     return date && chat_date_check(date, err) ? graft_fail_in(err, GRAFT_EFORMAT, "%s", path)
                                               : GRAFT_OK;

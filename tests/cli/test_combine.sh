@@ -36,6 +36,25 @@ want 0 'ranks? 4' combine one two -o capped --how linear --rank 4
 want 0 '' combine one two -o with_base --base base -q
 check "the base changes nothing here" cmp both/adapter_model.safetensors with_base/adapter_model.safetensors
 
+# a start out of the base binds an adapter to the base that it left, in a combination too
+want 0 '' train c.yaml -q -o taken -s adapter.init_lora_weights=pissa
+want 0 '' train c.yaml -q -o taken2 -s adapter.init_lora_weights=olora
+want 2 'taken goes with the base that pissa changed for it .*one with another: no base fits both' combine taken one -o x
+want 2 'no base fits both' combine one taken -o x
+want 2 'no base fits both' combine taken taken2 -o x
+check "nothing is written" test ! -e x
+want 0 '' combine taken:0.5 taken:0.5 -o still --how svd -q
+want 2 'goes with the base that pissa changed' eval --base base --adapter still --data valid.jsonl
+want 0 '' eval --base taken/base.h5 --adapter still --data valid.jsonl
+want 2 'goes with the base that pissa changed for it, and with no other' export --adapter taken --base base -o x.gguf
+want 2 'which no GGUF file holds: merge' export --adapter taken --base taken/base.h5 -o x.gguf
+
+# conversations: the template's facts come along
+printf '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' >chat.jsonl
+want 0 '' train c.yaml -q -o talk -s data.train=chat.jsonl -s data.valid=null -s data.template=chatml
+want 0 '' combine talk talk:2 -o talks -q
+check "the template stands there" grep -q '"sha256"' talks/graft.json
+
 for how in ties dare_linear dare_ties magnitude_prune; do
     want 0 'combined by' combine one:0.6 two:0.4 -o "$how" --how $how --density 0.5
     want 0 '' eval --base base --adapter "$how" --data valid.jsonl -q
