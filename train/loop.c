@@ -414,7 +414,11 @@ static enum graft_status finish(struct loop *l, double start, enum graft_status 
         saved = run_save(l->r, l->out.dir, err);
     if (st == GRAFT_EWRITE || saved == GRAFT_EWRITE)
         rescue(l, GRAFT_EWRITE, err);
-    s->adapter_bytes = !st && !saved ? adapter_bytes(l->r, l->out.dir) : 0;
+    if (saved) {
+        st = saved;
+        s->status = "failed";
+    }
+    s->adapter_bytes = !st ? adapter_bytes(l->r, l->out.dir) : 0;
     s->trainable = l->r->adapter->param_elems;
     s->changed_base = l->r->adapter->changes_base;
     s->planned = l->r->memory.total;
@@ -425,8 +429,7 @@ static enum graft_status finish(struct loop *l, double start, enum graft_status 
         write_result(l, NULL);
         return st;
     }
-    if (!saved)
-        saved = write_result(l, err);
+    saved = write_result(l, err);
     if (!saved && stopped)
         return graft_fail(
             err, GRAFT_ESTOPPED,

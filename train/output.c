@@ -85,6 +85,19 @@ static void remove_templates(const char *dir)
     strbuf_release(&path);
 }
 
+void adapter_files_remove(const char *dir)
+{
+    static const char *const name[] = { "adapter_config.json",     "adapter_model.safetensors",
+                                        "graft_state.safetensors", "graft.json",
+                                        "tokenizer.json",          "tokenizer_config.json",
+                                        "special_tokens_map.json", "chat_template.jinja",
+                                        "generation_config.json" };
+
+    remove_templates(dir);
+    for (size_t i = 0; i < COUNT(name); i++)
+        remove_named(dir, name[i]);
+}
+
 static bool is_run_file(const void *user, const char *name)
 {
     (void)user;
@@ -220,11 +233,21 @@ static enum graft_status take_lock(struct output *o, struct graft_err *err)
     return GRAFT_OK;
 }
 
+/* A file in the way of an output folder is a slip of the command, no failed write. */
+static enum graft_status make_folder(const char *dir, struct graft_err *err)
+{
+    struct stat s;
+    const bool blocked = stat(dir, &s) == 0 ? !S_ISDIR(s.st_mode) : errno == ENOTDIR;
+    enum graft_status st = dir_make(dir, err);
+
+    return st == GRAFT_EWRITE && blocked ? graft_fail_in(err, GRAFT_EARG, "output") : st;
+}
+
 enum graft_status output_open(const char *dir, bool force, bool whole, struct output *out,
                               struct graft_err *err)
 {
     struct output o = { .dir = dir, .made = !dir_exists(dir), .lock = -1, .metrics = -1 };
-    enum graft_status st = dir_make(dir, err);
+    enum graft_status st = make_folder(dir, err);
 
     if (!st)
         st = take_lock(&o, err);
@@ -375,7 +398,7 @@ enum graft_status result_folder(const char *dir, bool force, bool *made, struct 
 
     file_begin();
     *made = !dir_exists(dir);
-    st = dir_make(dir, err);
+    st = make_folder(dir, err);
     if (!st)
         file_sweep(dir, is_result_file, NULL);
     if (!st && !force)
@@ -406,7 +429,7 @@ enum graft_status adapter_folder(const char *dir, bool force, bool *made, struct
 
     file_begin();
     *made = !dir_exists(dir);
-    st = dir_make(dir, err);
+    st = make_folder(dir, err);
     if (!st)
         st = refuse_occupied(dir, force, false, err);
     if (st)

@@ -54,6 +54,9 @@ void result_discard(const char *dir, bool made);
 enum graft_status adapter_folder(const char *dir, bool force, bool *made, struct graft_err *err);
 void adapter_folder_discard(const char *dir, bool made);
 
+/* Remove what an adapter consists of, with its tokenizer and templates: what saving one began. */
+void adapter_files_remove(const char *dir);
+
 /* Do two paths lead to the same file or folder? */
 bool same_place(const char *a, const char *b);
 

@@ -6,6 +6,7 @@
 #include "core/file.h"
 #include "train/facts.h"
 #include "train/merge.h"
+#include "train/output.h"
 #include "train/setup.h"
 
 /* The template's hash goes to `hash`, which f borrows. */
@@ -25,21 +26,15 @@ static void note_template(const struct run *r, char hash[65], struct facts *f)
 }
 
 /* An adapter that does not say what it was trained over would be used over anything: where the disk
- * was full behind it, a new one goes. */
+ * was full behind it, a new one goes, with the tokenizer before it and the folder if it was its. */
 static void take_back(const char *dir)
 {
-    static const char *const name[] = { "adapter_config.json", "adapter_model.safetensors",
-                                        "graft_state.safetensors" };
     struct strbuf path = STRBUF_INIT;
 
     path_join(&path, dir, "graft.json");
-    for (int i = 0; !path.failed && !file_exists(strbuf_str(&path)) && i < 3; i++) {
-        struct strbuf file = STRBUF_INIT;
-
-        path_join(&file, dir, name[i]);
-        if (!file.failed)
-            unlink(strbuf_str(&file));
-        strbuf_release(&file);
+    if (!path.failed && !file_exists(strbuf_str(&path))) {
+        adapter_files_remove(dir);
+        rmdir(dir); /* stays when a run has more in it */
     }
     strbuf_release(&path);
 }

@@ -25,8 +25,8 @@ want 2 'no run of graft.*config.yaml' train work/config.yaml -o work --force
 check "a config is never cleared" only work valid.jsonl train.jsonl config.yaml
 cp run/config.yaml again.yaml
 want 0 . train again.yaml --force
-want 1 'train.jsonl.*not a folder' train c.yaml -o train.jsonl
-want 1 'train.jsonl' train c.yaml -o train.jsonl/sub
+want 2 'train.jsonl.*not a folder' train c.yaml -o train.jsonl
+want 2 'train.jsonl' train c.yaml -o train.jsonl/sub
 mkdir kept
 want 3 . train c.yaml -s data.train=none -o kept
 check "an empty folder that was there stays" test -d kept
@@ -55,6 +55,10 @@ full() { # full KIB CODE PATTERN ARGS...
 full 20 1 'adapter_model.safetensors: cannot write' train c.yaml -o full
 check "a failed write leaves no part" test -z "$(find full -name '*.tmp*' -o -name 'adapter_model*')"
 check "the result says failed" grep -q '"status": "failed"' full/result.json
+check "no adapter, nothing that goes with one" only full config.yaml metrics.jsonl result.json
+full 20 1 'adapter_model.safetensors: cannot write' train c.yaml -s data.valid=null -o full3
+check "the result says failed here, too" grep -q '"status": "failed"' full3/result.json
+check "and nothing else is left" only full3 config.yaml metrics.jsonl result.json
 full 20 1 'the adapter of step [0-9]+ is lost' train c.yaml -o full0
 full 2 1 'metrics.jsonl: ' train c.yaml -s train.steps=100 -s data.valid=null -o full1
 # room for the adapter but not where the best one goes, which is a file of somebody else by now
@@ -93,7 +97,11 @@ fi
 want 0 . quantize base -o q.h5
 sum=$(sha256sum q.h5)
 want 2 'q.h5 exists.*--force' quantize base -o q.h5
-want 0 . quantize q.h5 -o q.h5 --force
+want 2 "output q.h5 is the base's own, which is read" quantize q.h5 -o q.h5 --force
+want 2 "is the base's own" quantize base -o base/model.safetensors --force
+want 0 '' quantize base -o base/q.h5 -q
+want 0 '' quantize base -o base/q.h5 --force -q
+rm base/q.h5
 check "a container over itself stays what it was" test "$sum" = "$(sha256sum q.h5)"
 want 1 'nowhere/q.h5|nowhere' quantize base -o nowhere/q.h5
 mkdir dir.h5; want '[12]' 'dir.h5' quantize base -o dir.h5 --force
