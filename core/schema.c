@@ -214,6 +214,8 @@ static void put_range(const struct key_def *k, struct strbuf *out)
         return;
     if (k->max >= 1e300)
         strbuf_printf(out, ", %.15g or more", k->min);
+    else if (k->type == KEY_INT)
+        strbuf_printf(out, " from %.0f to %.0f", k->min, k->max);
     else
         strbuf_printf(out, " from %.15g to %.15g", k->min, k->max);
 }
@@ -276,6 +278,11 @@ static enum graft_status refuse(const struct filling *f, const json_t *v)
     struct strbuf want = STRBUF_INIT;
 
     schema_want(f->key, &want);
+    if (f->key->type == KEY_INT && json_is_real(v) && !(fabs(json_real_value(v)) < 9.2e18))
+        strbuf_printf(&want, ", at most %lld", (long long)INT64_MAX);
+    else if (f->key->type == KEY_INT && json_is_real(v) &&
+             trunc(json_real_value(v)) == json_real_value(v))
+        strbuf_puts(&want, ", in digits alone");
     schema_found(f->src, f->path, v, strbuf_str(&want), f->err);
     strbuf_release(&want);
     return GRAFT_EARG;

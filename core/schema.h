@@ -6,6 +6,7 @@
 #ifndef CORE_SCHEMA_H
 #define CORE_SCHEMA_H
 
+#include <float.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -25,7 +26,7 @@ enum key_type {
 };
 
 /* The bounds of a key that has no upper one. */
-#define KEY_AT_LEAST(x) .min = (x), .max = 1e300
+#define KEY_AT_LEAST(x) .min = (x), .max = DBL_MAX
 
 struct key_table;
 

@@ -1,4 +1,5 @@
 /* Which format a record is in, and what to say when it is in none. */
+#include <math.h>
 #include <string.h>
 
 #include "data/records.h"
@@ -17,7 +18,8 @@ const char *json_kind(const json_t *v)
     case JSON_INTEGER:
         return "an integer";
     case JSON_REAL:
-        return "a number with a fraction";
+        return fabs(json_real_value(v)) < 9.2e18 ? "a number with a fraction"
+                                                 : "a number beyond 64 bits";
     case JSON_TRUE:
     case JSON_FALSE:
         return "a boolean";

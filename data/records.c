@@ -261,17 +261,22 @@ static enum graft_status check_rows(const struct dataset_opts *o, const struct r
 {
     for (int64_t i = 0; i < r->id.count && o->vocab_rows > 0; i++) {
         const int32_t id = r->id.id[i];
-        struct strbuf name = STRBUF_INIT;
+        struct strbuf token = STRBUF_INIT, name = STRBUF_INIT;
         size_t len = 0;
 
         if (id >= 0 && id < o->vocab_rows)
             continue;
-        if (o->tokenizer)
-            quote_name(&name, tokenizer_token(o->tokenizer, id, &len));
+        if (o->tokenizer) {
+            const char *text = tokenizer_token(o->tokenizer, id, &len);
+
+            strbuf_add(&token, text, len);
+            quote_name(&name, strbuf_str(&token));
+        }
         graft_fail(err, GRAFT_EFORMAT,
                    "token %d %s at position %lld has no row in the embedding, which has %lld",
                    (int)id, strbuf_str(&name), (long long)i, (long long)o->vocab_rows);
         strbuf_release(&name);
+        strbuf_release(&token);
         return GRAFT_EFORMAT;
     }
     return GRAFT_OK;

@@ -145,6 +145,13 @@ static void read_sizes(struct keys *k, struct model_config *c)
     rotated = size_key(k, "rope.dimension_count", c->head_dim);
     if (k->st)
         return;
+    if (!(c->norm_eps >= 0 && c->norm_eps < 1)) {
+        k->st = graft_fail(k->err, GRAFT_EFORMAT,
+                           "%s: attention.layer_norm_rms_epsilon is %g, wanted a number from 0 to "
+                           "below 1",
+                           k->g->store.path, c->norm_eps);
+        return;
+    }
     if (rotated != c->head_dim) {
         k->st = graft_fail(k->err, GRAFT_EFORMAT,
                            "%s: rope.dimension_count is %lld with a head size of %lld; a part of a "

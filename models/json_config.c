@@ -327,7 +327,9 @@ static void read_sizes(struct reader *r, struct model_config *c)
     c->tied = bool_key(r, "tie_word_embeddings", false);
     if (r->st)
         return;
-    if (c->heads % c->kv_heads != 0)
+    if (!(c->norm_eps >= 0 && c->norm_eps < 1))
+        wrong(r, "rms_norm_eps", "a number from 0 to below 1", get(r, "rms_norm_eps"));
+    else if (c->heads % c->kv_heads != 0)
         wrong(r, "num_key_value_heads", "a divisor of num_attention_heads",
               get(r, "num_key_value_heads"));
     else if (!get(r, "head_dim") && !c->arch->head_dim && c->hidden % c->heads != 0)
@@ -353,6 +355,10 @@ enum graft_status model_config_from_json(const char *file, const json_t *json, s
             "f32, f16 and bf16 checkpoints, GGUF files and .h5 containers",
             file);
     c.model_type = text_key(&r, "model_type", "");
+    if (r.st)
+        return r.st;
+    if (!*c.model_type)
+        wrong(&r, "model_type", "the name of an architecture", get(&r, "model_type"));
     if (r.st)
         return r.st;
     c.arch = arch_by_model_type(c.model_type);

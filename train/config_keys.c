@@ -99,7 +99,7 @@ static const struct key_def train_keys[] = {
       AT(epochs),
       .dflt = "1",
       .nullable = true,
-      .form = "a number above 0",
+      .form = "a number above 0, at most 1e9",
       .help = "passes over the records; null where steps says how long",
       .others = "num_epochs, num_train_epochs" },
     { .name = "steps",

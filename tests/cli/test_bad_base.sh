@@ -78,7 +78,7 @@ refused 3 'b/model.safetensors.index.json'
 
 # config.json
 edit() { broken; sed -i "$1" b/config.json; cmp -s b/config.json base/config.json && complain "sed $1 changed nothing"; }
-edit 's/"llama"/"mamba"/'; refused 2 'mamba'
+edit 's/"llama"/"mamba"/'; refused 3 'mamba'
 edit 's/"hidden_size": 64/"hidden_size": "64"/'; refused 3 'b/config.json.*hidden_size'
 edit 's/"hidden_size": 64/"hidden_size": 65/'; refused 3 'b/config.json'
 edit 's/"hidden_size": 64/"hidden_size": 9223372036854775807/'; refused 3 'b/config.json|model.embed'
@@ -87,7 +87,7 @@ edit 's/"num_hidden_layers": 2/"num_hidden_layers": 0/'; refused 3 'b/config.jso
 edit 's/"num_attention_heads": 4/"num_attention_heads": 0/'; refused 3 'b/config.json.*num_attention_heads'
 edit 's/"num_key_value_heads": 2/"num_key_value_heads": 3/'; refused 3 'b/config.json.*num_key_value_heads'
 edit 's/"vocab_size": 272/"vocab_size": 4294967296/'; refused 3 'embed_tokens|vocab_size'
-edit 's/"silu"/"tanhshrink"/'; refused 2 'tanhshrink'
+edit 's/"silu"/"tanhshrink"/'; refused 3 'tanhshrink'
 edit '/hidden_size/d'; refused 3 'b/config.json.*hidden_size'
 broken; head -c 100 base/config.json >b/config.json; refused 3 'b/config.json:'
 broken; : >b/config.json; refused 3 'b/config.json'
@@ -100,7 +100,7 @@ broken; sed -i 's/<|end|>/<|END|>/' b/tokenizer_config.json; want 0 '.' train c.
 
 # a tokenizer that is not one
 broken; head -c 3000 base/tokenizer.json >b/tokenizer.json; refused 3 'b/tokenizer.json:'
-broken; sed -i 's/"BPE"/"Unigram"/' b/tokenizer.json; refused 2 'Unigram'
+broken; sed -i 's/"BPE"/"Unigram"/' b/tokenizer.json; refused 3 'Unigram'
 broken; echo '{}' >b/tokenizer.json; refused 3 'b/tokenizer.json'
 
 # other files under the name of a base

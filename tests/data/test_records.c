@@ -349,6 +349,10 @@ static void records_of_text_need_a_tokenizer_and_eos(void **state)
         "{\"text\": \"xab\"}\n", &o,
         "d.jsonl:1: token 98 \"ab\" at position 1 has no row in the embedding, which has "
         "98");
+    o.vocab_rows = 60; /* a token that others follow in the tokenizer's memory */
+    assert_refused(
+        "{\"text\": \"xab\"}\n", &o,
+        "d.jsonl:1: token 89 \"x\" at position 0 has no row in the embedding, which has 60");
     tokenizer_free(t);
 }
 
@@ -416,7 +420,7 @@ static void bad_records_are_refused_with_line_and_reason(void **state)
         { RECORD_AUTO, "{\"input_ids\": [1, 4294967297]}",
           "input_ids[1] is 4294967297, wanted a token id from 0 to 98" },
         { RECORD_AUTO, "{\"input_ids\": [1, 99999999999999999999]}",
-          "input_ids[1] is a number with a fraction, wanted a token id" },
+          "input_ids[1] is a number beyond 64 bits, wanted a token id" },
         { RECORD_AUTO, "{\"input_ids\": [1, 2], \"labels\": [1]}",
           "labels has 1 entries, input_ids 2" },
         { RECORD_AUTO, "{\"input_ids\": [1, 2], \"labels\": [1, -1]}",

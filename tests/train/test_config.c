@@ -182,7 +182,7 @@ static void every_slip_is_told_at_once(void **state)
         LEAST "train: {epochs: abc, steps: 3}\noptim: {betas: [1]}\nquant: q4\n",
         "c.yaml:6: quant: found \"q4\", want auto, nf4, fp4, none or a map {type: nf4, block: 64, "
         "double: true}\n"
-        "c.yaml:4: train.epochs: found \"abc\", want a number above 0\n"
+        "c.yaml:4: train.epochs: found \"abc\", want a number above 0, at most 1e9\n"
         "c.yaml:5: optim.betas: found [1], want a list of two numbers from 0 to below 1");
 }
 
@@ -234,10 +234,19 @@ static void values_out_of_range_are_refused(void **state)
     (void)state;
     refuses(LEAST "train: {batch_size: 0}\n",
             "c.yaml:4: train.batch_size: found 0, want a whole number from 1 to 1048576");
-    refuses(LEAST "train: {epochs: 0}\n", "c.yaml:4: train.epochs: found 0, want a number above 0");
+    refuses(LEAST "train: {epochs: 0}\n",
+            "c.yaml:4: train.epochs: found 0, want a number above 0, at most 1e9");
     refuses(LEAST "train: {epochs: 1, steps: 3}\n",
             "c.yaml:4: train.steps: steps and epochs both say how long the run is, leave one out: "
             "-s train.steps=null or -s train.epochs=null");
+    refuses(
+        LEAST "train: {steps: 1e3}\n",
+        "c.yaml:4: train.steps: found 1000.0, want a whole number from 0 to 1000000000000000, in "
+        "digits alone");
+    refuses(
+        LEAST "train: {seed: 18446744073709551615}\n",
+        "c.yaml:4: train.seed: found 1.8446744073709552e+19, want a whole number, 0 or more, at "
+        "most 9223372036854775807");
     refuses(LEAST "train: {eval_every: 3}\n",
             "c.yaml:4: train.eval_every: needs data.valid beside it");
     refuses(LEAST "train: {memory: lots}\n",
