@@ -23,8 +23,10 @@ enum graft_status config_pattern(const struct reading *r, const char *key, const
         return config_no_memory(r);
     json_object_foreach((json_t *)map, regex, v)
     {
-        if (rank ? !json_is_integer(v) || json_integer_value(v) < 1 : !json_is_number(v))
-            return config_bad(r, key, "\"%s\" has no %s", regex, rank ? "rank from 1" : "number");
+        if (rank ? !json_is_integer(v) || json_integer_value(v) < 1
+                 : !json_is_number(v) || !(json_number_value(v) >= 0))
+            return config_bad(r, key, "\"%s\" has no %s", regex,
+                              rank ? "rank from 1" : "number from 0");
         (*out)[n].regex = arena_strdup(r->mem, regex);
         (*out)[n].value = json_number_value(v);
         if (!(*out)[n++].regex)

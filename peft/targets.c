@@ -27,7 +27,7 @@ struct target_matcher {
     int layer_count;
     pcre2_code **rank, **alpha, **density;       /* in the order of the config */
     pcre2_code **saved;                          /* modules_to_save, which get no adapter */
-    bool *used;                                  /* which names of a target list matched */
+    bool *used, *exclude_used;                   /* which names of the lists matched */
     bool *rank_used, *alpha_used, *density_used; /* and which patterns decided something, */
     bool *layer_used;                            /* and which layers */
     pcre2_match_data *match;
@@ -229,11 +229,13 @@ enum graft_status targets_compile(const struct adapter_config *c, struct target_
     GRAFT_TRY(
         compile_rule(m, "feedforward_modules", &c->feedforward_modules, &m->feedforward, err));
     m->used = arena_array(&m->mem, (size_t)m->target.count, sizeof *m->used);
+    m->exclude_used = arena_array(&m->mem, (size_t)m->exclude.count, sizeof *m->used);
     m->rank_used = arena_array(&m->mem, (size_t)c->rank_pattern_count, sizeof *m->used);
     m->alpha_used = arena_array(&m->mem, (size_t)c->alpha_pattern_count, sizeof *m->used);
     m->density_used = arena_array(&m->mem, (size_t)c->density_pattern_count, sizeof *m->used);
     m->layer_used = arena_array(&m->mem, (size_t)c->layers_to_transform_count, sizeof *m->used);
-    if (!m->used || !m->rank_used || !m->alpha_used || !m->density_used || !m->layer_used)
+    if (!m->used || !m->exclude_used || !m->rank_used || !m->alpha_used || !m->density_used ||
+        !m->layer_used)
         return graft_fail_nomem(err, "target_modules", (size_t)m->target.count);
     if (c->layers_to_transform_count)
         GRAFT_TRY(compile_layers(m, err));
@@ -272,6 +274,8 @@ static bool in_layers(struct target_matcher *m, const char *name)
 
 static bool excluded(struct target_matcher *m, const char *name)
 {
+    bool named = false;
+
     for (int i = 0; i < m->config->modules_to_save_count; i++)
         if (run(m, m->saved[i], name))
             return true;
@@ -279,8 +283,8 @@ static bool excluded(struct target_matcher *m, const char *name)
         return run(m, m->exclude.regex, name);
     for (int i = 0; i < m->exclude.count; i++)
         if (!strcmp(name, m->exclude.name[i]) || tail_is(name, m->exclude.name[i]))
-            return true;
-    return false;
+            named = m->exclude_used[i] = true;
+    return named;
 }
 
 bool targets_match(struct target_matcher *m, const struct slot *s)
@@ -397,6 +401,10 @@ void targets_note_unused(const struct target_matcher *m)
         if (!m->used[i])
             graft_note("adapter.target_modules: '%s' matches no module of the base",
                        m->target.name[i]);
+    for (int i = 0; i < m->exclude.count; i++)
+        if (!m->exclude_used[i])
+            graft_note("adapter.exclude_modules: '%s' matches no module of the base",
+                       m->exclude.name[i]);
     note_patterns("rank_pattern", c->rank_pattern, m->rank_used, c->rank_pattern_count);
     note_patterns("alpha_pattern", c->alpha_pattern, m->alpha_used, c->alpha_pattern_count);
     note_patterns("density_pattern", c->density_pattern, m->density_used, c->density_pattern_count);

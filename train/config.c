@@ -104,7 +104,8 @@ static enum graft_status read_train_map(const struct loading *l, const char *pat
     *weight = item ? json_number_value(item) : 1;
     if (!(*weight > 0 && *weight <= WEIGHT_MAX))
         return schema_found(l->src, path, item,
-                            "a weight above 0: times a record is drawn an epoch", l->err);
+                            "a weight above 0, at most 1e6: times a record is drawn an epoch",
+                            l->err);
     item = json_object_get(v, "format");
     if (item)
         GRAFT_TRY(read_format(l, path, item, format));

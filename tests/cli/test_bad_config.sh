@@ -70,6 +70,8 @@ want 0 "rank_pattern: 'fc9' decides for no module" train c.yaml --dry-run -s 'ad
 want 0 "alpha_pattern: 'fc9' decides for no module" train c.yaml --dry-run -s 'adapter.alpha_pattern={fc9: 2}'
 want 0 'layers_to_transform: layer 7 has no module' train c.yaml --dry-run -s 'adapter.layers_to_transform=[1, 7]' -s 'adapter.target_modules=[q_proj]'
 slip 'matches no module of the base in the layers' 'adapter.layers_to_transform=[7]'
+want 0 "exclude_modules: 'fc9' matches no module" train c.yaml --dry-run -s 'adapter.exclude_modules=[fc9, up_proj]'
+slip 'alpha_pattern: "q_proj" has no number from 0' 'adapter.alpha_pattern={q_proj: -1}'
 slip 'adapter.target_modules' 'adapter.target_modules=[]'
 slip 'adapter' adapter=lora
 slip 'data.train' data.train=null

@@ -306,10 +306,10 @@ static void weights_and_shares_without_sense_are_refused(void **state)
     }
     refuses_set("data.train=[{path: a, weight: 0}]",
                 "-s data.train=[{path: a, weight: 0}]: data.train.0: found 0, want a weight above "
-                "0: times a record is drawn an epoch");
+                "0, at most 1e6: times a record is drawn an epoch");
     refuses_set("data.train=[{path: a, weight: twice}]",
                 "-s data.train=[{path: a, weight: twice}]: data.train.0: found \"twice\", want a "
-                "weight above 0: times a record is drawn an epoch");
+                "weight above 0, at most 1e6: times a record is drawn an epoch");
     refuses_set("data.train=[{path: a, wieght: 2}]",
                 "-s data.train=[{path: a, wieght: 2}]: data.train.0: unknown key \"wieght\", there "
                 "are path, format and weight");
