@@ -13,6 +13,7 @@ enum { MAX_STEPS = 64 };
 /* What a run told its display. */
 struct told {
     int64_t steps, tokens[MAX_STEPS], input_tokens[MAX_STEPS];
+    int64_t allocations[MAX_STEPS]; /* since the program began, when the step ended */
     double loss[MAX_STEPS], lr[MAX_STEPS], grad_norm[MAX_STEPS];
     struct memory_plan memory;
 };
@@ -36,6 +37,7 @@ static inline void hear_step(void *user, const struct step_info *s)
     t->grad_norm[s->step - 1] = s->grad_norm;
     t->tokens[s->step - 1] = s->tokens;
     t->input_tokens[s->step - 1] = s->input_tokens;
+    t->allocations[s->step - 1] = mem_count();
 }
 
 /* The arithmetic that make_models.py has PyTorch do: constant rate, no clipping, file order. */

@@ -285,6 +285,31 @@ static void recomputing_blocks_changes_no_bit(void **state)
     assert_same_file("a/adapter_model.safetensors", "b/adapter_model.safetensors");
 }
 
+static void a_step_allocates_nothing(void **state)
+{
+    static const char *const adapters[] = {
+        "adapter={method: lora, lora_dropout: 0.1, modules_to_save: [lm_head]}",
+        "adapter={method: dora}",
+        "adapter={method: rosa, schedule: df, d: 0.1}",
+        "adapter={method: ia3}",
+        "adapter={method: prefix, num_virtual_tokens: 3}",
+        "adapter={method: ptuning, num_virtual_tokens: 3}",
+        "adapter={method: parallel}",
+        "adapter={method: full}",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof adapters / sizeof *adapters; i++) {
+        const struct told t = RUN("a", "train.steps=9", adapters[i], "train.log_every=1",
+                                  "optim.max_grad_norm=1", "optim.schedule=cosine");
+
+        assert_true(t.allocations[0] > 0);
+        if (t.allocations[8] != t.allocations[0])
+            fail_msg("%s: %d allocations in 8 steps", adapters[i],
+                     (int)(t.allocations[8] - t.allocations[0]));
+    }
+}
+
 /* A rank by mistake must not take the machine's memory before it is refused. */
 static void an_adapter_beyond_memory_is_refused_before_it_is_made(void **state)
 {
@@ -313,6 +338,7 @@ int main(void)
         RUNS(gradient_accumulation_equals_a_large_batch),
         RUNS(packing_changes_neither_loss_nor_gradient),
         RUNS(recomputing_blocks_changes_no_bit),
+        RUNS(a_step_allocates_nothing),
         RUNS(an_adapter_beyond_memory_is_refused_before_it_is_made),
     };
 
