@@ -284,84 +284,6 @@ static struct chat_opts opts_of(const struct chat *c, const struct chat_turns *t
                                .date = chat_date(c) };
 }
 
-/* The parts of a list of text parts as one string; NULL: no memory. */
-static json_t *joined(const json_t *message)
-{
-    const json_t *parts = json_object_get(message, "content");
-    json_t *copy = json_copy((json_t *)(uintptr_t)message), *v;
-    struct strbuf text = STRBUF_INIT;
-
-    for (size_t i = 0; i < json_array_size(parts); i++) {
-        v = json_object_get(json_array_get(parts, i), "text");
-        strbuf_add(&text, json_string_value(v), json_string_length(v));
-    }
-    v = text.failed ? NULL : json_stringn(strbuf_str(&text), text.len);
-    strbuf_release(&text);
-    if (!copy || !v || json_object_set_new(copy, "content", v)) {
-        json_decref(copy);
-        return NULL;
-    }
-    return copy;
-}
-
-static bool has_parts(const json_t *messages)
-{
-    for (size_t i = 0; i < json_array_size(messages); i++)
-        if (json_is_array(json_object_get(json_array_get(messages, i), "content")))
-            return true;
-    return false;
-}
-
-/* Did the template print a list of parts as Python shows lists? */
-static bool shows_list(const struct strbuf *text, size_t from)
-{
-    static const char *const sign[] = { "[{'type': ", "[{'text': " };
-    const struct jstr in = { strbuf_str(text) + from, text->len - from };
-
-    for (int i = 0; i < 2; i++) {
-        const struct jstr what = { sign[i], strlen(sign[i]) };
-
-        if (jfind(&in, 0, &what))
-            return true;
-    }
-    return false;
-}
-
-/* Messages as this template can take them: where it knows no lists of text parts, each as one
- * string. The caller owns *out. */
-static enum graft_status fit_parts(const struct chat_template *t, const json_t *messages,
-                                   const struct chat_opts *o, json_t **out, struct graft_err *err)
-{
-    struct strbuf text = STRBUF_INIT;
-    enum graft_status st = GRAFT_OK;
-    bool knows = true;
-    json_t *list;
-
-    if (has_parts(messages)) {
-        st = chat_template_render(t, messages, o, &text, NULL, NULL);
-        knows = !st && !shows_list(&text, 0);
-        strbuf_release(&text);
-    }
-    if (knows) {
-        *out = json_incref((json_t *)(uintptr_t)messages);
-        return GRAFT_OK;
-    }
-    list = json_array();
-    for (size_t i = 0; list && i < json_array_size(messages); i++) {
-        json_t *m = json_array_get(messages, i);
-
-        m = json_is_array(json_object_get(m, "content")) ? joined(m) : json_incref(m);
-        if (!m || json_array_append_new(list, m)) {
-            json_decref(list);
-            list = NULL;
-        }
-    }
-    if (!list)
-        return graft_fail_nomem(err, "messages", 1024);
-    *out = list;
-    return GRAFT_OK;
-}
-
 /* Does this other way to tell the conversation give the same text? A refusal is another text. */
 static bool same_text(const struct chat_template *t, const json_t *messages,
                       const struct chat_opts *o, const char *text, size_t len)
@@ -425,7 +347,7 @@ enum graft_status chat_render_answers(const struct chat *c, const struct chat_tu
     const struct chat_template *t = choose(c, turns);
     const struct chat_opts o = opts_of(c, turns, false);
     json_t *messages = NULL;
-    enum graft_status st = fit_parts(t, turns->messages, &o, &messages, err);
+    enum graft_status st = chat_template_fit_parts(t, turns->messages, &o, &messages, err);
 
     if (!st)
         st = chat_template_render(t, messages, &o, out, NULL, err);
@@ -444,7 +366,7 @@ enum graft_status chat_render(const struct chat *c, const struct chat_turns *tur
     const struct chat_opts o = opts_of(c, turns, prompt);
     const size_t from = out->len;
     json_t *messages = NULL;
-    enum graft_status st = fit_parts(t, turns->messages, &o, &messages, err);
+    enum graft_status st = chat_template_fit_parts(t, turns->messages, &o, &messages, err);
 
     if (!st)
         st = chat_template_render(t, messages, &o, out, NULL, err);

@@ -35,6 +35,13 @@ enum graft_status chat_date_check(const char *text, struct graft_err *err);
 enum graft_status chat_template_render(const struct chat_template *t, const json_t *messages,
                                        const struct chat_opts *o, struct strbuf *out,
                                        struct jinja_spans *spans, struct graft_err *err);
+/* The messages as the template can take them: a content that is a list of text parts becomes one
+ * string where the template would not show every part's text, or would show the list itself (a
+ * tool's may stand there as JSON). What a tool answered is left alone unless it is text parts and
+ * nothing else. The caller owns *out. */
+enum graft_status chat_template_fit_parts(const struct chat_template *t, const json_t *messages,
+                                          const struct chat_opts *o, json_t **out,
+                                          struct graft_err *err);
 /* Whether the template names this variable or function anywhere. */
 bool chat_template_names(const struct chat_template *t, const char *name);
 /* Whether it has generation blocks, which say themselves what the answers are. */

@@ -4,7 +4,7 @@
 
 #include "core/mem.h"
 #include "data/jinja_impl.h"
-#include "data/template.h"
+#include "data/template_impl.h"
 
 void chat_answers_release(struct chat_answers *a)
 {
@@ -59,49 +59,16 @@ static size_t common_end(const struct strbuf *a, const struct strbuf *b, size_t 
     return n;
 }
 
-static bool contains(const struct strbuf *s, const char *what)
-{
-    const struct jstr in = { strbuf_str(s), s->len }, w = { what, strlen(what) };
-
-    return jfind(&in, 0, &w) != NULL;
-}
-
-/* Two characters for private use that are not in the text, around a word. */
-static void make_marker(const struct strbuf *text, struct strbuf *out)
-{
-    for (uint32_t cp = 0xe000; cp < 0xf8ff; cp += 2) {
-        struct strbuf one = STRBUF_INIT;
-        bool used;
-
-        strbuf_put_utf8(&one, cp);
-        used = contains(text, strbuf_str(&one));
-        strbuf_clear(&one);
-        strbuf_put_utf8(&one, cp + 1);
-        used |= contains(text, strbuf_str(&one));
-        strbuf_release(&one);
-        if (used)
-            continue;
-        strbuf_put_utf8(out, cp);
-        strbuf_puts(out, "answer");
-        strbuf_put_utf8(out, cp + 1);
-        return;
-    }
-}
-
-/* The messages up to `n`, the last of them replaced by an answer of `marker` unless that is NULL;
- * `rest`: with those behind it. */
+/* The messages before `n`; with a marker all of them, message `n` replaced by an answer of it.
+ * NULL: no memory. */
 static json_t *some_messages(const json_t *messages, size_t n, const char *marker)
 {
-    json_t *list = marker ? json_copy((json_t *)(uintptr_t)messages) : json_array(), *v;
+    json_t *list;
 
-    if (marker) {
-        v = json_pack("{s:s, s:s}", "role", "assistant", "content", marker);
-        if (!list || !v || json_array_set_new(list, n, v)) {
-            json_decref(list);
-            return NULL;
-        }
-        return list;
-    }
+    if (marker)
+        return chat_with_message(messages, n,
+                                 json_pack("{s:s, s:s}", "role", "assistant", "content", marker));
+    list = json_array();
     for (size_t i = 0; list && i < n; i++) {
         if (json_array_append(list, json_array_get(messages, i))) {
             json_decref(list);
@@ -208,9 +175,7 @@ static enum graft_status find_answer(const struct chat_template *t, const json_t
 
 static bool is_answer(const json_t *messages, size_t i)
 {
-    const char *role = json_string_value(json_object_get(json_array_get(messages, i), "role"));
-
-    return role && !strcmp(role, "assistant");
+    return chat_has_role(json_array_get(messages, i), "assistant");
 }
 
 /* Blocks are the answers' when there are as many. Where there are not, none may be left out. */
@@ -309,12 +274,8 @@ enum graft_status chat_template_answers(const struct chat_template *t, const jso
     if (chat_template_marks_answers(t)) {
         status = answers_by_blocks(t, messages, o, want, &found, err);
     } else {
-        make_marker(text, &marker);
-        if (marker.failed)
-            status = graft_fail_nomem(err, "a marker", 16);
-        else if (!marker.len)
-            status = graft_fail(err, GRAFT_EFORMAT, "the text uses all private characters");
-        else
+        status = chat_marker(text, &marker, err);
+        if (!status)
             status =
                 answers_by_marker(t, messages, o, text, special, want, marker.buf, &found, err);
     }

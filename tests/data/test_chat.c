@@ -236,6 +236,86 @@ static void text_parts_are_given_as_a_list_or_joined(void **state)
     chat_free(c);
 }
 
+/* A message of text parts. */
+#define P(role, parts) "{\"role\": \"" role "\", \"content\": [" parts "]}"
+#define T(text)        "{\"type\": \"text\", \"text\": \"" text "\"}"
+
+static void parts_are_judged_by_their_form_message_by_message(void **state)
+{
+    static const char record[] = MSGS(P("user", T("x") ", " T("y")) ", " A("[{'type': 'text'}]"));
+    static const struct {
+        const char *what, *source, *record, *want;
+    } cases[] = {
+        { "what a text says is no sign",
+          "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}"
+          "{% for p in m.content %}({{ p.text }}){% endfor %}{% endif %}<eos>{% endfor %}",
+          record, "(x)(y)<eos>[[{'type': 'text'}]<eos>]" },
+        { "a template that shows no parts",
+          "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% endif %}<eos>"
+          "{% endfor %}",
+          record, "xy<eos>[[{'type': 'text'}]<eos>]" },
+        { "a template that shows the first part only",
+          "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}"
+          "{{ m.content[0].text }}{% endif %}<eos>{% endfor %}",
+          record, "xy<eos>[[{'type': 'text'}]<eos>]" },
+        { "a list as JSON",
+          "{% for m in messages %}{{ m.content if m.content is string else m.content | tojson }}"
+          "<eos>{% endfor %}",
+          record, "xy<eos>[[{'type': 'text'}]<eos>]" },
+        { "a template that refuses what is no part",
+          "{% for m in messages %}{{ m.content if m.role == 'assistant' and m.content is string "
+          "else '-' + m.content[0].text }}<eos>{% endfor %}",
+          MSGS(P("user", T("x")) ", " P("assistant", T("z"))), "-x<eos>[-z<eos>]" },
+        { "parts of answers only",
+          "{% for m in messages %}{% if m.role == 'user' %}{{ 'u' + m.content }}{% else %}"
+          "{% for p in m.content %}({{ p.text }}){% endfor %}{% endif %}<eos>{% endfor %}",
+          MSGS(P("user", T("x")) ", " P("assistant", T("z"))), "ux<eos>([z])<eos>" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct chat *c = make_chat(cases[i].source, NULL);
+        const struct dataset_opts o = opts_with(c);
+        const char *got = shown(cases[i].record, &o);
+
+        if (strcmp(got, cases[i].want) != 0)
+            fail_msg("%s: %s", cases[i].what, got);
+        chat_free(c);
+    }
+}
+
+static void what_a_tool_answers_is_left_alone_unless_it_is_text_parts(void **state)
+{
+    static const char *const cases[][2] = {
+        { T("7"), "7" },
+        { "{\"type\": \"file\", \"name\": \"x\"}", "[{'type': 'file', 'name': 'x'}]" },
+        { "{\"text\": \"A\", \"score\": 3}", "[{'text': 'A', 'score': 3}]" },
+        { "{\"text\": \"A\"}", "[{'text': 'A'}]" },
+        { T("7") ", {\"id\": 1}", "[{'type': 'text', 'text': '7'}, {'id': 1}]" },
+        { "1, 2", "[1, 2]" },
+    };
+    struct chat *c = make_chat("{% for m in messages %}{{ m.content }}<eos>{% endfor %}", NULL);
+    struct dataset_opts o = opts_with(c);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char record[512], want[512];
+
+        snprintf(record, sizeof record,
+                 "{\"messages\": [%s, {\"role\": \"tool\", \"content\": [%s]}, %s]}",
+                 P("user", T("x")), cases[i][0], A("z"));
+        snprintf(want, sizeof want, "x<eos>%s<eos>[z<eos>]", cases[i][1]);
+        assert_string_equal(shown(record, &o), want);
+    }
+    chat_free(c);
+    /* JSON is a form of an answer that a template may choose for a tool's, and for no one else's */
+    c = make_chat("{% for m in messages %}{{ m.content | tojson }}<eos>{% endfor %}", NULL);
+    o = opts_with(c);
+    assert_string_equal(shown(MSGS(P("user", T("x")) ", " P("tool", T("7")) ", " A("z")), &o),
+                        "\"x\"<eos>[{\"type\": \"text\", \"text\": \"7\"}]<eos>\"[z]\"<eos>");
+    chat_free(c);
+}
+
 #define CALL                                                                                       \
     "{\"role\": \"assistant\", \"content\": null, \"tool_calls\": [{\"type\": \"function\", "      \
     "\"function\": {\"name\": \"f\", \"arguments\": {\"k\": 1}}}]}"
@@ -562,6 +642,8 @@ int main(void)
         cmocka_unit_test(keys_that_make_no_difference_are_named),
         cmocka_unit_test(sharegpt_is_the_same_by_other_names),
         cmocka_unit_test(text_parts_are_given_as_a_list_or_joined),
+        cmocka_unit_test(parts_are_judged_by_their_form_message_by_message),
+        cmocka_unit_test(what_a_tool_answers_is_left_alone_unless_it_is_text_parts),
         cmocka_unit_test(tools_and_calls_are_rendered_or_refused),
         cmocka_unit_test(generation_blocks_tell_whose_they_are_by_their_number),
         cmocka_unit_test(bad_conversations_are_refused_with_line_and_place),
