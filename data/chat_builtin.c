@@ -7,7 +7,7 @@
 #define PROMPT(text) "{% if add_generation_prompt %}" text "{% endif %}"
 /* After an optional system message, questions and answers take turns. */
 #define TAKE_TURNS                                                                                 \
-    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"                                        \
+    "{% if m.role != ('user' if loop.index0 % 2 == 0 else 'assistant') %}"                         \
     "{{ raise_exception('user and assistant messages must take turns, found role ' ~ m.role ~ "    \
     "' at the place of the other') }}"                                                             \
     "{% endif %}"
@@ -15,6 +15,9 @@
     "{% set ns = namespace(system='', rest=messages) %}"                                           \
     "{% if messages[0].role == 'system' %}"                                                        \
     "{% set ns.system = messages[0].content %}{% set ns.rest = messages[1:] %}"                    \
+    "{% endif %}"                                                                                  \
+    "{% if not ns.rest %}"                                                                         \
+    "{{ raise_exception('the system text stands in a question, and there is none') }}"             \
     "{% endif %}"
 
 /* OpenAI's markup of 2022, as Qwen, Yi, Hermes, SmolLM and many others have it. */
@@ -41,14 +44,14 @@ static const char llama2[] =
                  "{% endfor %}";
 
 /* Mistral Instruct, the tokenizer's third version: the system text stands before the last
- * question. */
-static const char mistral[] =
-    SYSTEM_APART "{{ bos_token }}"
-                 "{% for m in ns.rest %}" TAKE_TURNS "{% if m.role == 'user' %}"
-                 "[INST] {% if loop.last and ns.system %}{{ ns.system ~ '\n\n' }}{% endif %}"
-                 "{{ m.content }}[/INST]"
-                 "{% else %} {{ m.content }}{{ eos_token }}{% endif %}"
-                 "{% endfor %}";
+ * question, behind which there is at most its answer. */
+static const char mistral[] = SYSTEM_APART
+    "{{ bos_token }}"
+    "{% for m in ns.rest %}" TAKE_TURNS "{% if m.role == 'user' %}"
+    "[INST] {% if loop.revindex <= 2 and ns.system %}{{ ns.system ~ '\n\n' }}{% endif %}"
+    "{{ m.content }}[/INST]"
+    "{% else %} {{ m.content }}{{ eos_token }}{% endif %}"
+    "{% endfor %}";
 
 /* Zephyr (Hugging Face H4, 2023), TinyLlama Chat, StableLM 2 Zephyr. */
 static const char zephyr[] =

@@ -551,6 +551,44 @@ static void templates_of_our_own_render_what_their_families_were_taught(void **s
     json_decref(messages);
 }
 
+static void templates_of_our_own_keep_the_system_text_in_training(void **state)
+{
+    static const char talk[] = MSGS(
+        "{\"role\": \"system\", \"content\": \"be\"}, " U("q") ", " A("a") ", " U("q") ", " A("b"));
+    static const char *const name[] = { "chatml", "llama3", "llama2", "mistral", "zephyr", "phi3" };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof name / sizeof *name; i++) {
+        struct chat *c = make_chat(chat_builtin_find(name[i])->source, NULL);
+        const struct dataset_opts o = opts_with(c);
+        const char *text = shown(talk, &o), *at = strstr(text, "be");
+
+        if (!at || strstr(at + 1, "be"))
+            fail_msg("%s: %s", name[i], text);
+        if (!strcmp(name[i], "mistral"))
+            assert_string_equal(text,
+                                "<bos>[INST] q[/INST] [a<eos>][INST] be\n\nq[/INST] [b<eos>]");
+        chat_free(c);
+    }
+}
+
+static void templates_of_our_own_refuse_what_they_have_no_place_for(void **state)
+{
+    static const char *const name[] = { "llama2", "mistral", "gemma" };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof name / sizeof *name; i++) {
+        struct chat *c = make_chat(chat_builtin_find(name[i])->source, NULL);
+        const struct dataset_opts o = opts_with(c);
+
+        assert_non_null(strstr(shown(MSGS(U("q") ", {\"role\": \"tool\", \"content\": \"7\"}"), &o),
+                               "must take turns, found role tool"));
+        assert_non_null(strstr(shown(MSGS("{\"role\": \"system\", \"content\": \"be\"}"), &o),
+                               i < 2 ? "stands in a question" : "knows no system message"));
+        chat_free(c);
+    }
+}
+
 static void the_token_that_closes_an_answer_is_known(void **state)
 {
     static const struct {
@@ -651,6 +689,8 @@ int main(void)
         cmocka_unit_test(the_date_is_the_one_that_was_set),
         cmocka_unit_test(several_templates_need_a_default),
         cmocka_unit_test(templates_of_our_own_render_what_their_families_were_taught),
+        cmocka_unit_test(templates_of_our_own_keep_the_system_text_in_training),
+        cmocka_unit_test(templates_of_our_own_refuse_what_they_have_no_place_for),
         cmocka_unit_test(preview_shows_the_text_as_rendered_and_cut),
         cmocka_unit_test(the_token_that_closes_an_answer_is_known),
     };
