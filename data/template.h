@@ -69,7 +69,8 @@ struct chat_specials {
 size_t chat_answer_end(const struct strbuf *text, size_t end, const struct chat_specials *special);
 
 /* Where the answers lie in `text`, which chat_template_render made of the same messages and
- * options: by the template's generation blocks, else by rendering again with each answer replaced.
+ * options: by the template's generation blocks, else by rendering again with each answer replaced,
+ * in a part of the conversation where the template refuses that in the whole.
  * `want` (one a message; NULL: all) picks messages. EFORMAT names an answer that does not change
  * the text, or says that blocks and answers cannot be told to be each other's. */
 enum graft_status chat_template_answers(const struct chat_template *t, const json_t *messages,

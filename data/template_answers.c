@@ -59,16 +59,29 @@ static size_t common_end(const struct strbuf *a, const struct strbuf *b, size_t 
     return n;
 }
 
-/* The messages before `n`; with a marker all of them, message `n` replaced by an answer of it.
- * NULL: no memory. */
-static json_t *some_messages(const json_t *messages, size_t n, const char *marker)
-{
-    json_t *list;
+/* What the search goes by; all borrowed. */
+struct search {
+    const struct chat_template *t;
+    const json_t *messages;
+    const struct chat_opts *o;
+    const struct strbuf *text; /* of all messages */
+    const struct chat_specials *special;
+    const char *marker;
+};
+struct place {
+    size_t begin, end;
+};
 
-    if (marker)
-        return chat_with_message(messages, n,
-                                 json_pack("{s:s, s:s}", "role", "assistant", "content", marker));
-    list = json_array();
+static bool is_answer(const json_t *messages, size_t i)
+{
+    return chat_has_role(json_array_get(messages, i), "assistant");
+}
+
+/* Lists of messages that differ from the whole in one way, the caller's; NULL: no memory. */
+static json_t *first_messages(const json_t *messages, size_t n)
+{
+    json_t *list = json_array();
+
     for (size_t i = 0; list && i < n; i++) {
         if (json_array_append(list, json_array_get(messages, i))) {
             json_decref(list);
@@ -78,33 +91,55 @@ static json_t *some_messages(const json_t *messages, size_t n, const char *marke
     return list;
 }
 
-static enum graft_status render_some(const struct chat_template *t, const json_t *messages,
-                                     size_t n, const char *marker, const struct chat_opts *o,
-                                     bool prompt, struct strbuf *out, struct graft_err *err)
+/* Without what tools answered right behind message `which`. */
+static json_t *without_results(const json_t *messages, size_t which)
 {
-    struct chat_opts with = *o;
-    json_t *list = some_messages(messages, n, marker);
+    json_t *list = json_copy((json_t *)(uintptr_t)messages);
+
+    while (list && chat_has_role(json_array_get(list, which + 1), "tool")) {
+        if (json_array_remove(list, which + 1)) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+/* An answer is replaced whole, of another message the content. */
+static json_t *with_marker(const json_t *messages, size_t which, const char *marker)
+{
+    json_t *m = is_answer(messages, which)
+                    ? json_pack("{s:s, s:s}", "role", "assistant", "content", marker)
+                    : chat_with_content(json_array_get(messages, which), json_string(marker));
+
+    return chat_with_message(messages, which, m);
+}
+
+/* Takes `list`, one of the above. */
+static enum graft_status render_list(const struct search *s, json_t *list, bool prompt,
+                                     struct strbuf *out, struct graft_err *err)
+{
+    struct chat_opts with = *s->o;
     enum graft_status status;
 
     if (!list)
         return graft_fail_nomem(err, "messages", 0);
     with.add_generation_prompt = prompt;
-    status = chat_template_render(t, list, &with, out, NULL, err);
+    status = chat_template_render(s->t, list, &with, out, NULL, err);
     json_decref(list);
     return status;
 }
 
 /* What the generation prompt adds behind the first `n` messages; empty when it is no extension, or
  * the template refuses these messages. */
-static enum graft_status prompt_head(const struct chat_template *t, const json_t *messages,
-                                     size_t n, const struct chat_opts *o, struct strbuf *out,
+static enum graft_status prompt_head(const struct search *s, size_t n, struct strbuf *out,
                                      struct graft_err *err)
 {
     struct strbuf before = STRBUF_INIT, asked = STRBUF_INIT;
-    enum graft_status status = render_some(t, messages, n, NULL, o, false, &before, NULL);
+    enum graft_status status = render_list(s, first_messages(s->messages, n), false, &before, NULL);
 
     if (!status)
-        status = render_some(t, messages, n, NULL, o, true, &asked, NULL);
+        status = render_list(s, first_messages(s->messages, n), true, &asked, NULL);
     if (!status && asked.len > before.len &&
         (!before.len || memcmp(asked.buf, before.buf, before.len) == 0))
         strbuf_add(out, asked.buf + before.len, asked.len - before.len);
@@ -137,45 +172,96 @@ size_t chat_answer_end(const struct strbuf *text, size_t end, const struct chat_
     return longest ? end + (rest.len - tail.len) + longest : end;
 }
 
-static enum graft_status find_answer(const struct chat_template *t, const json_t *messages,
-                                     size_t which, const struct chat_opts *o,
-                                     const struct strbuf *text, const char *marker, size_t previous,
-                                     size_t *begin, size_t *end, struct graft_err *err)
+/* Where `text` differs from another rendering; false: nowhere. */
+static bool differ(const struct strbuf *text, const struct strbuf *other, struct place *out)
 {
-    struct strbuf other = STRBUF_INIT, head = STRBUF_INIT;
-    enum graft_status status =
-        render_some(t, messages, which, marker, o, o->add_generation_prompt, &other, err);
+    out->begin = common_start(text, other);
+    out->end = text->len - common_end(text, other, out->begin);
+    return out->begin < text->len || out->begin < other->len;
+}
 
-    if (status && status != GRAFT_ENOMEM)
-        status = graft_fail_in(
-            err, status,
-            "messages[%zu]: this answer's place in the text is found by another one in its stead, "
-            "and that the template refuses (\"train\": false on the message leaves it unlearnt)",
-            which);
-    if (!status && other.len == text->len &&
-        (!text->len || memcmp(other.buf, text->buf, text->len) == 0))
-        status = graft_fail(err, GRAFT_EFORMAT,
+/* Where message `which` lies in the text of `part`, a list that is taken: found when the whole
+ * conversation's text begins as that one does up to there. */
+static enum graft_status find_in(const struct search *s, json_t *part, size_t which,
+                                 struct place *out, bool *found)
+{
+    struct strbuf own = STRBUF_INIT, other = STRBUF_INIT;
+    const bool prompt = s->o->add_generation_prompt;
+    enum graft_status status =
+        part ? render_list(s, json_incref(part), prompt, &own, NULL) : GRAFT_ENOMEM;
+
+    if (!status)
+        status = render_list(s, with_marker(part, which, s->marker), prompt, &other, NULL);
+    *found = !status && differ(&own, &other, out) && s->text->len >= out->end &&
+             memcmp(strbuf_str(s->text), strbuf_str(&own), out->end) == 0;
+    strbuf_release(&own);
+    strbuf_release(&other);
+    json_decref(part);
+    return status == GRAFT_ENOMEM ? status : GRAFT_OK;
+}
+
+/* Templates refuse another answer in the place of a call where a tool's result stands behind it.
+ * Then the conversation that ends with the call tells where it lies, or the one without the
+ * results. `why` has the refusal. */
+static enum graft_status find_without_results(const struct search *s, size_t which,
+                                              struct place *out, struct graft_err *why)
+{
+    bool found;
+    enum graft_status status =
+        find_in(s, first_messages(s->messages, which + 1), which, out, &found);
+
+    if (!status && !found)
+        status = find_in(s, without_results(s->messages, which), which, out, &found);
+    if (status)
+        return graft_fail_nomem(why, "rendered text", 0);
+    return found ? GRAFT_OK
+                 : graft_fail_in(why, GRAFT_EFORMAT,
+                                 "messages[%zu]: this answer's place in the text is found by "
+                                 "another one in its stead, and that the template refuses "
+                                 "(\"train\": false on the message leaves it unlearnt)",
+                                 which);
+}
+
+/* The part of the text that is message `which`'s. */
+static enum graft_status find_message(const struct search *s, size_t which, struct place *out,
+                                      struct graft_err *err)
+{
+    struct graft_err why = { GRAFT_OK, "" };
+    struct strbuf other = STRBUF_INIT;
+    enum graft_status status = render_list(s, with_marker(s->messages, which, s->marker),
+                                           s->o->add_generation_prompt, &other, &why);
+
+    if (!status && !differ(s->text, &other, out))
+        status = graft_fail(&why, GRAFT_EFORMAT,
                             "messages[%zu]: the chat template leaves this answer out of the text",
                             which);
-    if (!status) {
-        *begin = common_start(text, &other);
-        *end = text->len - common_end(text, &other, *begin);
-        status = prompt_head(t, messages, which, o, &head, err);
-    }
-    if (!status && head.len) {
-        const size_t at = last_within(text, previous, *begin, &head);
-
-        if (at != SIZE_MAX)
-            *begin = at + head.len;
-    }
+    else if (status == GRAFT_EFORMAT)
+        status = find_without_results(s, which, out, &why);
     strbuf_release(&other);
-    strbuf_release(&head);
+    if (status && err)
+        *err = why;
     return status;
 }
 
-static bool is_answer(const json_t *messages, size_t i)
+/* The same of an answer: what the generation prompt says is not its own, the special token behind
+ * it is. `previous`: where the answer before it ends. */
+static enum graft_status find_answer(const struct search *s, size_t which, size_t previous,
+                                     struct place *out, struct graft_err *err)
 {
-    return chat_has_role(json_array_get(messages, i), "assistant");
+    struct strbuf head = STRBUF_INIT;
+    enum graft_status status = find_message(s, which, out, err);
+
+    if (!status)
+        status = prompt_head(s, which, &head, err);
+    if (!status && head.len) {
+        const size_t at = last_within(s->text, previous, out->begin, &head);
+
+        if (at != SIZE_MAX)
+            out->begin = at + head.len;
+    }
+    out->end = status ? 0 : chat_answer_end(s->text, out->end, s->special);
+    strbuf_release(&head);
+    return status;
 }
 
 /* Blocks are the answers' when there are as many. Where there are not, none may be left out. */
@@ -213,16 +299,15 @@ static enum graft_status keep_blocks(const json_t *messages, const struct jinja_
     return GRAFT_OK;
 }
 
-static enum graft_status answers_by_blocks(const struct chat_template *t, const json_t *messages,
-                                           const struct chat_opts *o, const bool *want,
+static enum graft_status answers_by_blocks(const struct search *s, const bool *want,
                                            struct chat_answers *out, struct graft_err *err)
 {
     struct strbuf text = STRBUF_INIT;
     struct jinja_spans spans = { .count = 0 };
-    enum graft_status status = chat_template_render(t, messages, o, &text, &spans, err);
+    enum graft_status status = chat_template_render(s->t, s->messages, s->o, &text, &spans, err);
 
     if (!status)
-        status = keep_blocks(messages, &spans, want, out, err);
+        status = keep_blocks(s->messages, &spans, want, out, err);
     strbuf_release(&text);
     jinja_spans_release(&spans);
     return status;
@@ -230,34 +315,31 @@ static enum graft_status answers_by_blocks(const struct chat_template *t, const 
 
 /* An answer that is not wanted is looked at for its end alone, which the next one's beginning
  * needs; where it cannot be found the end before it stands. */
-static enum graft_status answers_by_marker(const struct chat_template *t, const json_t *messages,
-                                           const struct chat_opts *o, const struct strbuf *text,
-                                           const struct chat_specials *special, const bool *want,
-                                           const char *marker, struct chat_answers *out,
-                                           struct graft_err *err)
+static enum graft_status answers_by_marker(const struct search *s, const bool *want,
+                                           struct chat_answers *out, struct graft_err *err)
 {
-    const size_t n = json_array_size(messages);
+    const size_t n = json_array_size(s->messages);
     size_t end = 0, next;
 
     for (size_t i = 0; i < n; i++) {
         const bool wanted = !want || want[i];
-        size_t from = 0, to = 0;
+        struct place at;
         enum graft_status status;
 
-        if (!is_answer(messages, i))
+        if (!is_answer(s->messages, i))
             continue;
-        for (next = i + 1; next < n && !is_answer(messages, next);)
+        for (next = i + 1; next < n && !is_answer(s->messages, next);)
             next++;
         if (!wanted && !(next < n && want[next]))
             continue;
-        status = find_answer(t, messages, i, o, text, marker, end, &from, &to, wanted ? err : NULL);
+        status = find_answer(s, i, end, &at, wanted ? err : NULL);
         if (status && (wanted || status == GRAFT_ENOMEM))
             return wanted ? status : graft_fail_nomem(err, "rendered text", 0);
         if (status)
             continue;
-        end = chat_answer_end(text, to, special);
+        end = at.end;
         if (wanted)
-            GRAFT_TRY(add_answer(out, (int64_t)i, from, end, err));
+            GRAFT_TRY(add_answer(out, (int64_t)i, at.begin, at.end, err));
     }
     return GRAFT_OK;
 }
@@ -269,16 +351,12 @@ enum graft_status chat_template_answers(const struct chat_template *t, const jso
 {
     struct strbuf marker = STRBUF_INIT;
     struct chat_answers found = { .count = 0 };
-    enum graft_status status;
+    enum graft_status status = chat_marker(text, &marker, err);
+    const struct search s = { t, messages, o, text, special, marker.buf };
 
-    if (chat_template_marks_answers(t)) {
-        status = answers_by_blocks(t, messages, o, want, &found, err);
-    } else {
-        status = chat_marker(text, &marker, err);
-        if (!status)
-            status =
-                answers_by_marker(t, messages, o, text, special, want, marker.buf, &found, err);
-    }
+    if (!status)
+        status = chat_template_marks_answers(t) ? answers_by_blocks(&s, want, &found, err)
+                                                : answers_by_marker(&s, want, &found, err);
     strbuf_release(&marker);
     if (status)
         chat_answers_release(&found);

@@ -359,6 +359,42 @@ static void tools_and_calls_are_rendered_or_refused(void **state)
     chat_free(c);
 }
 
+#define RESULT "{\"role\": \"tool\", \"content\": \"7\"}"
+/* Results stand behind calls only, as the templates of Mistral, MiniMax and gpt-oss have it. */
+#define CALLS_FIRST                                                                                \
+    "{% for m in messages %}"                                                                      \
+    "{% if m.role == 'tool' and not messages[loop.index0 - 1].tool_calls %}"                       \
+    "{{ raise_exception('no call') }}{% endif %}{{ m.role[0] }}:"                                  \
+    "{% for t in m.tool_calls %}{{ t.function.name }}(){% endfor %}{{ m.content }}<eos>\n"         \
+    "{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
+
+static void a_call_is_found_where_results_forbid_another_answer(void **state)
+{
+    static const char one[] = MSGS(U("x") ", " CALL ", " RESULT ", " A("z"));
+    static const char two[] =
+        MSGS(U("x") ", " CALL ", " RESULT ", " A("z") ", " U("y") ", " A("w"));
+    struct chat *c = make_chat(CALLS_FIRST, NULL);
+    struct dataset_opts o = opts_with(c);
+
+    (void)state;
+    assert_string_equal(shown(one, &o), "u:x<eos>\na:[f()<eos>]\nt:7<eos>\na:[z<eos>]\n");
+    chat_free(c);
+    /* the conversation up to the call begins otherwise, the one without results does not */
+    c = make_chat(
+        "{{ messages | selectattr('role', 'equalto', 'user') | list | length }}" CALLS_FIRST, NULL);
+    o = opts_with(c);
+    assert_string_equal(shown(two, &o), "2u:x<eos>\na:[f()<eos>]\nt:7<eos>\na:[z<eos>]\n"
+                                        "u:y<eos>\na:[w<eos>]\n");
+    chat_free(c);
+    c = make_chat("{{ messages | length }}" CALLS_FIRST, NULL);
+    o = opts_with(c);
+    assert_string_equal(shown(one, &o),
+                        "d.jsonl:1: messages[1]: this answer's place in the text is found by "
+                        "another one in its stead, and that the template refuses (\"train\": false "
+                        "on the message leaves it unlearnt): toy: template line 1: no call");
+    chat_free(c);
+}
+
 static void generation_blocks_tell_whose_they_are_by_their_number(void **state)
 {
     static const char source[] =
@@ -683,6 +719,7 @@ int main(void)
         cmocka_unit_test(parts_are_judged_by_their_form_message_by_message),
         cmocka_unit_test(what_a_tool_answers_is_left_alone_unless_it_is_text_parts),
         cmocka_unit_test(tools_and_calls_are_rendered_or_refused),
+        cmocka_unit_test(a_call_is_found_where_results_forbid_another_answer),
         cmocka_unit_test(generation_blocks_tell_whose_they_are_by_their_number),
         cmocka_unit_test(bad_conversations_are_refused_with_line_and_place),
         cmocka_unit_test(an_answer_that_the_template_drops_is_an_error_when_it_is_learnt),
