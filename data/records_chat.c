@@ -8,7 +8,7 @@
 /* What becomes of each message; freed by the caller even on failure. */
 struct marks {
     bool *want;  /* an answer to be learnt */
-    bool *never; /* an answer that must not be: weight 0, train false */
+    bool *never; /* a message that must not be: weight 0, train false */
 };
 
 static enum graft_status mark_messages(const struct dataset_opts *o, const struct conversation *c,
@@ -25,7 +25,6 @@ static enum graft_status mark_messages(const struct dataset_opts *o, const struc
         const json_t *message = json_array_get(c->messages, i);
 
         GRAFT_TRY(message_weight("messages", i, message, &m->never[i], err));
-        m->never[i] = m->never[i] && message_is_answer(message);
         m->want[i] = message_is_answer(message) && !m->never[i] && i >= c->first;
         if (message_is_answer(message))
             last = i;
@@ -80,7 +79,7 @@ static enum graft_status encode_conversation(const struct dataset_opts *o,
     struct chat_answers answers = { .count = 0 };
     enum graft_status st = mark_messages(o, c, &m, err);
 
-    /* without mask_prompt everything is learnt but the answers that must not be */
+    /* without mask_prompt everything is learnt but what must not be */
     if (!st)
         st = chat_render_answers(o->chat, &turns, o->mask_prompt ? m.want : m.never, &text,
                                  &answers, err);

@@ -47,7 +47,7 @@ bool chat_template_names(const struct chat_template *t, const char *name);
 /* Whether it has generation blocks, which say themselves what the answers are. */
 bool chat_template_marks_answers(const struct chat_template *t);
 
-/* One assistant message's part of the text, the end marker with it. */
+/* One message's part of the text, an answer's as a rule, the end marker with it. */
 struct chat_answer {
     int64_t message; /* index into messages; -1: of a generation block that may be any's */
     size_t begin, end;
@@ -71,8 +71,9 @@ size_t chat_answer_end(const struct strbuf *text, size_t end, const struct chat_
 /* Where the answers lie in `text`, which chat_template_render made of the same messages and
  * options: by the template's generation blocks, else by rendering again with each answer replaced,
  * in a part of the conversation where the template refuses that in the whole.
- * `want` (one a message; NULL: all) picks messages. EFORMAT names an answer that does not change
- * the text, or says that blocks and answers cannot be told to be each other's. */
+ * `want` (one a message; NULL: all answers) picks messages; those that are no answers are found in
+ * the same way, their content replaced. EFORMAT names a message that does not change the text, or
+ * says that blocks and answers cannot be told to be each other's. */
 enum graft_status chat_template_answers(const struct chat_template *t, const json_t *messages,
                                         const struct chat_opts *o, const struct strbuf *text,
                                         const struct chat_specials *special, const bool *want,

@@ -214,17 +214,20 @@ static enum graft_status find_without_results(const struct search *s, size_t whi
         status = find_in(s, without_results(s->messages, which), which, out, &found);
     if (status)
         return graft_fail_nomem(why, "rendered text", 0);
-    return found ? GRAFT_OK
-                 : graft_fail_in(why, GRAFT_EFORMAT,
-                                 "messages[%zu]: this answer's place in the text is found by "
-                                 "another one in its stead, and that the template refuses "
-                                 "(\"train\": false on the message leaves it unlearnt)",
-                                 which);
+    if (found)
+        return GRAFT_OK;
+    return graft_fail_in(
+        why, GRAFT_EFORMAT,
+        "messages[%zu]: this %s place in the text is found by another one in its stead, and that "
+        "the template refuses%s",
+        which, is_answer(s->messages, which) ? "answer's" : "message's",
+        is_answer(s->messages, which) ? " (\"train\": false on the message leaves it unlearnt)"
+                                      : "");
 }
 
-/* The part of the text that is message `which`'s. */
-static enum graft_status find_message(const struct search *s, size_t which, struct place *out,
-                                      struct graft_err *err)
+/* The part of the text that is message `which`'s, the special token behind it not. */
+static enum graft_status find_words(const struct search *s, size_t which, struct place *out,
+                                    struct graft_err *err)
 {
     struct graft_err why = { GRAFT_OK, "" };
     struct strbuf other = STRBUF_INIT;
@@ -233,8 +236,8 @@ static enum graft_status find_message(const struct search *s, size_t which, stru
 
     if (!status && !differ(s->text, &other, out))
         status = graft_fail(&why, GRAFT_EFORMAT,
-                            "messages[%zu]: the chat template leaves this answer out of the text",
-                            which);
+                            "messages[%zu]: the chat template leaves this %s out of the text",
+                            which, is_answer(s->messages, which) ? "answer" : "message");
     else if (status == GRAFT_EFORMAT)
         status = find_without_results(s, which, out, &why);
     strbuf_release(&other);
@@ -243,15 +246,15 @@ static enum graft_status find_message(const struct search *s, size_t which, stru
     return status;
 }
 
-/* The same of an answer: what the generation prompt says is not its own, the special token behind
- * it is. `previous`: where the answer before it ends. */
-static enum graft_status find_answer(const struct search *s, size_t which, size_t previous,
-                                     struct place *out, struct graft_err *err)
+/* Where message `which` lies, with the special token behind it. What the generation prompt says is
+ * not an answer's own. `previous`: where the answer before it ends. */
+static enum graft_status find_message(const struct search *s, size_t which, size_t previous,
+                                      struct place *out, struct graft_err *err)
 {
     struct strbuf head = STRBUF_INIT;
-    enum graft_status status = find_message(s, which, out, err);
+    enum graft_status status = find_words(s, which, out, err);
 
-    if (!status)
+    if (!status && is_answer(s->messages, which))
         status = prompt_head(s, which, &head, err);
     if (!status && head.len) {
         const size_t at = last_within(s->text, previous, out->begin, &head);
@@ -259,7 +262,8 @@ static enum graft_status find_answer(const struct search *s, size_t which, size_
         if (at != SIZE_MAX)
             out->begin = at + head.len;
     }
-    out->end = status ? 0 : chat_answer_end(s->text, out->end, s->special);
+    if (!status)
+        out->end = chat_answer_end(s->text, out->end, s->special);
     strbuf_release(&head);
     return status;
 }
@@ -332,7 +336,7 @@ static enum graft_status answers_by_marker(const struct search *s, const bool *w
             next++;
         if (!wanted && !(next < n && want[next]))
             continue;
-        status = find_answer(s, i, end, &at, wanted ? err : NULL);
+        status = find_message(s, i, end, &at, wanted ? err : NULL);
         if (status && (wanted || status == GRAFT_ENOMEM))
             return wanted ? status : graft_fail_nomem(err, "rendered text", 0);
         if (status)
@@ -340,6 +344,21 @@ static enum graft_status answers_by_marker(const struct search *s, const bool *w
         end = at.end;
         if (wanted)
             GRAFT_TRY(add_answer(out, (int64_t)i, at.begin, at.end, err));
+    }
+    return GRAFT_OK;
+}
+
+/* The wanted messages that are no answers. */
+static enum graft_status find_others(const struct search *s, const bool *want,
+                                     struct chat_answers *out, struct graft_err *err)
+{
+    for (size_t i = 0; want && i < json_array_size(s->messages); i++) {
+        struct place at;
+
+        if (!want[i] || is_answer(s->messages, i))
+            continue;
+        GRAFT_TRY(find_message(s, i, 0, &at, err));
+        GRAFT_TRY(add_answer(out, (int64_t)i, at.begin, at.end, err));
     }
     return GRAFT_OK;
 }
@@ -357,6 +376,8 @@ enum graft_status chat_template_answers(const struct chat_template *t, const jso
     if (!status)
         status = chat_template_marks_answers(t) ? answers_by_blocks(&s, want, &found, err)
                                                 : answers_by_marker(&s, want, &found, err);
+    if (!status)
+        status = find_others(&s, want, &found, err);
     strbuf_release(&marker);
     if (status)
         chat_answers_release(&found);

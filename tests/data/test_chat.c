@@ -109,6 +109,49 @@ static void a_message_can_be_left_out_of_the_loss(void **state)
     chat_free(c);
 }
 
+#define NEVER(role, text)                                                                          \
+    "{\"role\": \"" role "\", \"content\": \"" text "\", \"name\": \"n\", \"weight\": 0}"
+
+static void any_message_can_be_left_out_where_all_is_learnt(void **state)
+{
+    static const char record[] =
+        MSGS(NEVER("system", "be") ", " NEVER("user", "x") ", " A("z") ", " U("y"));
+    struct chat *c = make_chat(LINES, NULL);
+    struct dataset_opts o = opts_with(c);
+
+    (void)state;
+    assert_string_equal(shown(record, &o), "s:be<eos>\nu:x<eos>\na:[z<eos>]\nu:y<eos>\n");
+    o.mask_prompt = false;
+    assert_string_equal(shown(record, &o), "[s:]be<eos>[\nu:]x<eos>[\na:z<eos>\nu:y<eos>\n]");
+    chat_free(c);
+    c = make_chat(
+        "{% for m in messages %}{{ m.name }}:{% if m.role == 'assistant' %}{% generation %}"
+        "{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}<eos>\n"
+        "{% endfor %}",
+        NULL);
+    o.chat = c; /* blocks say what answers are, and nothing of other messages */
+    assert_string_equal(
+        shown(MSGS(NEVER("user", "x") ", " NEVER("assistant", "z") ", " U("y")), &o),
+        "[n:]x<eos>[\nn:]z[<eos>\n:y<eos>\n]");
+    chat_free(c);
+    c = make_chat("{% for m in messages if m.role != 'system' %}{{ m.content }}<eos>{% endfor %}",
+                  NULL);
+    o.chat = c;
+    assert_string_equal(
+        shown(record, &o),
+        "d.jsonl:1: messages[0]: the chat template leaves this message out of the text");
+    chat_free(c);
+    c = make_chat("{% for m in messages %}{% if m.role == 'user' and m.content | length > 1 %}"
+                  "{{ raise_exception('too long') }}{% endif %}{{ m.content }}<eos>{% endfor %}",
+                  NULL);
+    o.chat = c;
+    assert_string_equal(
+        shown(record, &o),
+        "d.jsonl:1: messages[1]: this message's place in the text is found by another one in its "
+        "stead, and that the template refuses: toy: template line 1: too long");
+    chat_free(c);
+}
+
 static void prompt_and_completion_may_be_messages(void **state)
 {
     struct chat *c = make_chat(LINES, NULL);
@@ -711,6 +754,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_and_their_end_tokens_are_learnt),
         cmocka_unit_test(a_message_can_be_left_out_of_the_loss),
+        cmocka_unit_test(any_message_can_be_left_out_where_all_is_learnt),
         cmocka_unit_test(prompt_and_completion_may_be_messages),
         cmocka_unit_test(what_the_template_gets_besides_is_the_same_for_every_form),
         cmocka_unit_test(keys_that_make_no_difference_are_named),
