@@ -268,55 +268,6 @@ static enum graft_status find_message(const struct search *s, size_t which, size
     return status;
 }
 
-/* Blocks are the answers' when there are as many. Where there are not, none may be left out. */
-static enum graft_status keep_blocks(const json_t *messages, const struct jinja_spans *spans,
-                                     const bool *want, struct chat_answers *out,
-                                     struct graft_err *err)
-{
-    const size_t n = json_array_size(messages);
-    int64_t answers = 0, wanted = 0, at = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        answers += is_answer(messages, i);
-        wanted += is_answer(messages, i) && (!want || want[i]);
-    }
-    if (answers == spans->count) {
-        for (size_t i = 0; i < n; i++) {
-            if (!is_answer(messages, i))
-                continue;
-            if (!want || want[i])
-                GRAFT_TRY(
-                    add_answer(out, (int64_t)i, spans->span[at].begin, spans->span[at].end, err));
-            at++;
-        }
-        return GRAFT_OK;
-    }
-    if (wanted == 0)
-        return GRAFT_OK;
-    if (wanted < answers)
-        return graft_fail(err, GRAFT_EFORMAT,
-                          "the chat template has %lld generation blocks for %lld answers, so that "
-                          "those to be learnt cannot be told from the others",
-                          (long long)spans->count, (long long)answers);
-    for (int64_t i = 0; i < spans->count; i++)
-        GRAFT_TRY(add_answer(out, -1, spans->span[i].begin, spans->span[i].end, err));
-    return GRAFT_OK;
-}
-
-static enum graft_status answers_by_blocks(const struct search *s, const bool *want,
-                                           struct chat_answers *out, struct graft_err *err)
-{
-    struct strbuf text = STRBUF_INIT;
-    struct jinja_spans spans = { .count = 0 };
-    enum graft_status status = chat_template_render(s->t, s->messages, s->o, &text, &spans, err);
-
-    if (!status)
-        status = keep_blocks(s->messages, &spans, want, out, err);
-    strbuf_release(&text);
-    jinja_spans_release(&spans);
-    return status;
-}
-
 /* An answer that is not wanted is looked at for its end alone, which the next one's beginning
  * needs; where it cannot be found the end before it stands. */
 static enum graft_status answers_by_marker(const struct search *s, const bool *want,
@@ -346,6 +297,77 @@ static enum graft_status answers_by_marker(const struct search *s, const bool *w
             GRAFT_TRY(add_answer(out, (int64_t)i, at.begin, at.end, err));
     }
     return GRAFT_OK;
+}
+
+/* Blocks are the answers' when there are as many. */
+static enum graft_status one_block_each(const struct search *s, const struct jinja_spans *spans,
+                                        const bool *want, struct chat_answers *out,
+                                        struct graft_err *err)
+{
+    const struct jinja_span *b = spans->span;
+
+    for (size_t i = 0; i < json_array_size(s->messages); i++) {
+        if (!is_answer(s->messages, i))
+            continue;
+        if (!want || want[i])
+            GRAFT_TRY(add_answer(out, (int64_t)i, b->begin, b->end, err));
+        b++;
+    }
+    return GRAFT_OK;
+}
+
+/* Where there are not, a block is the last answer's that begins before the block ends. */
+static enum graft_status share_blocks(const struct search *s, const struct jinja_spans *spans,
+                                      const bool *want, struct chat_answers *out,
+                                      struct graft_err *err)
+{
+    struct chat_answers all = { .count = 0 };
+    enum graft_status status = answers_by_marker(s, NULL, &all, err);
+    int64_t whose = 0;
+
+    for (int64_t i = 0; i < spans->count && !status; i++) {
+        const struct jinja_span *b = &spans->span[i];
+
+        while (whose + 1 < all.count && all.at[whose + 1].begin < b->end)
+            whose++;
+        if (want[all.at[whose].message])
+            status = add_answer(out, all.at[whose].message, b->begin, b->end, err);
+    }
+    chat_answers_release(&all);
+    return status;
+}
+
+static enum graft_status keep_blocks(const struct search *s, const struct jinja_spans *spans,
+                                     const bool *want, struct chat_answers *out,
+                                     struct graft_err *err)
+{
+    int64_t answers = 0, wanted = 0;
+
+    for (size_t i = 0; i < json_array_size(s->messages); i++) {
+        answers += is_answer(s->messages, i);
+        wanted += is_answer(s->messages, i) && (!want || want[i]);
+    }
+    if (answers == spans->count)
+        return one_block_each(s, spans, want, out, err);
+    if (wanted > 0 && wanted < answers)
+        return share_blocks(s, spans, want, out, err);
+    for (int64_t i = 0; wanted > 0 && i < spans->count; i++)
+        GRAFT_TRY(add_answer(out, -1, spans->span[i].begin, spans->span[i].end, err));
+    return GRAFT_OK;
+}
+
+static enum graft_status answers_by_blocks(const struct search *s, const bool *want,
+                                           struct chat_answers *out, struct graft_err *err)
+{
+    struct strbuf text = STRBUF_INIT;
+    struct jinja_spans spans = { .count = 0 };
+    enum graft_status status = chat_template_render(s->t, s->messages, s->o, &text, &spans, err);
+
+    if (!status)
+        status = keep_blocks(s, &spans, want, out, err);
+    strbuf_release(&text);
+    jinja_spans_release(&spans);
+    return status;
 }
 
 /* The wanted messages that are no answers. */

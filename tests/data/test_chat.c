@@ -438,7 +438,7 @@ static void a_call_is_found_where_results_forbid_another_answer(void **state)
     chat_free(c);
 }
 
-static void generation_blocks_tell_whose_they_are_by_their_number(void **state)
+static void generation_blocks_are_those_of_their_answers(void **state)
 {
     static const char source[] =
         "{% for m in messages %}{{ m.role[0] }}:{% if m.role == 'assistant' %}{% generation %}"
@@ -462,10 +462,11 @@ static void generation_blocks_tell_whose_they_are_by_their_number(void **state)
     o = opts_with(c);
     assert_string_equal(shown(MSGS(A("ab") ", " A("z")), &o), "[ab]-[<eos>z]-[<eos>]");
     o.train_on_last = true;
+    assert_string_equal(shown(MSGS(A("ab") ", " A("z")), &o), "ab-<eos>[z]-[<eos>]");
+    o.train_on_last = false;
     assert_string_equal(
-        shown(MSGS(A("ab") ", " A("z")), &o),
-        "d.jsonl:1: the chat template has 4 generation blocks for 2 answers, so that "
-        "those to be learnt cannot be told from the others");
+        shown(MSGS(NEVER("assistant", "ab") ", " A("y") ", " NEVER("assistant", "z")), &o),
+        "ab-<eos>[y]-[<eos>]z-<eos>");
     chat_free(c);
 }
 
@@ -764,7 +765,7 @@ int main(void)
         cmocka_unit_test(what_a_tool_answers_is_left_alone_unless_it_is_text_parts),
         cmocka_unit_test(tools_and_calls_are_rendered_or_refused),
         cmocka_unit_test(a_call_is_found_where_results_forbid_another_answer),
-        cmocka_unit_test(generation_blocks_tell_whose_they_are_by_their_number),
+        cmocka_unit_test(generation_blocks_are_those_of_their_answers),
         cmocka_unit_test(bad_conversations_are_refused_with_line_and_place),
         cmocka_unit_test(an_answer_that_the_template_drops_is_an_error_when_it_is_learnt),
         cmocka_unit_test(the_date_is_the_one_that_was_set),
