@@ -7,7 +7,7 @@
 
 /* To be raised with every change that gives the same record other tokens, or a record another
  * layout: tokens made before are then made anew. */
-enum { TOKENS_VERSION = 1 };
+enum { TOKENS_VERSION = 2 };
 static const int64_t LARGE = (int64_t)256 << 20; /* bytes that take minutes */
 
 struct loading {
