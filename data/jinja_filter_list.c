@@ -504,13 +504,14 @@ FILTER(filter_attr)
     return found || jundefined(r, NULL, v, jtype(in), out);
 }
 
-/* One group of `groupby`: (key, [items]). */
+/* One group of `groupby`: (key, [items]), named grouper and list. */
 static bool group(struct jrun *r, const struct jlist *items, int64_t from, int64_t to,
                   const struct jval *key, struct jval *list)
 {
     struct jval pair, rows;
 
     J_TRY(jlist_new(r, J_LIST, &rows) && jlist_new(r, J_TUPLE, &pair));
+    pair.u.l->name = "grouper,list";
     for (int64_t i = from; i < to; i++)
         J_TRY(jlist_push(r, rows.u.l, items->v + i));
     return jlist_push(r, pair.u.l, key) && jlist_push(r, pair.u.l, &rows) &&

@@ -4,8 +4,7 @@
 
 #include "data/jinja_impl.h"
 
-/* The place of `name` in the comma-separated `names`; -1 when it is not there. */
-static int place(const char *names, const struct jstr *name)
+int jplace(const char *names, const struct jstr *name)
 {
     for (int i = 0;; i++) {
         const size_t n = strcspn(names, ",");
@@ -34,7 +33,7 @@ bool jbind(struct jrun *r, const char *what, const struct jargs *a, const char *
         v[i] = a->v[i];
     for (int64_t i = 0; a->kw && i < a->kw->n; i++) {
         const struct jstr *name = a->kw->at[i].key.u.s;
-        const int k = place(names, name);
+        const int k = jplace(names, name);
         const int len = name->len > 60 ? 60 : (int)name->len;
 
         if (k < 0)

@@ -67,7 +67,7 @@ struct jlist {
     struct jval *v;
     int64_t n, cap;
     int64_t pos;      /* J_GEN: items taken */
-    const char *name; /* J_VIEW, J_GEN: what it is */
+    const char *name; /* J_VIEW, J_GEN: what it is; J_TUPLE: names of its items, or NULL */
 };
 struct jpair {
     struct jval key, value;
@@ -410,6 +410,8 @@ bool jwrite(struct jrun *r, const char *p, size_t len);
 enum { JINJA_MAX_ARGS = 8 };
 bool jbind(struct jrun *r, const char *what, const struct jargs *a, const char *names, int required,
            struct jval v[JINJA_MAX_ARGS]);
+/* The place of `name` in the comma-separated `names`; -1 when it is not there. */
+int jplace(const char *names, const struct jstr *name);
 bool jarg_int(struct jrun *r, const char *what, const struct jval *v, int64_t otherwise,
               int64_t *out);
 bool jarg_str(struct jrun *r, const char *what, const struct jval *v, const struct jstr **out);

@@ -308,6 +308,10 @@ bool jmethod_find(struct jrun *r, const struct jval *obj, const struct jstr *nam
             return true;
         *found = true;
     }
+    if (obj->kind == J_TUPLE && obj->u.l->name && jplace(obj->u.l->name, name) >= 0) {
+        *out = obj->u.l->v[jplace(obj->u.l->name, name)];
+        return true;
+    }
     if (obj->kind == J_CYCLER && jis(name, "current")) {
         *out = obj->u.cycler->items.v[obj->u.cycler->pos];
         return true;
