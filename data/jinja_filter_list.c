@@ -65,7 +65,7 @@ FILTER(filter_last)
     struct jlist items;
 
     J_TRY(jbind(r, "last", a, "", 0, v));
-    if (in->kind == J_GEN || in->kind == J_UNDEFINED)
+    if (in->kind == J_GEN)
         return jfail(r, "'%s' object is not reversible", jtype(in));
     J_TRY(jiterate(r, in, &items));
     if (!items.n)
@@ -89,7 +89,7 @@ FILTER(filter_reverse)
     for (int64_t i = items.n; i-- > 0;)
         J_TRY(jlist_push(r, list.u.l, items.v + i));
     *out = list; /* Python has a list where the value cannot be reversed, else an iterator */
-    return in->kind == J_GEN || in->kind == J_UNDEFINED || generator(r, &list, out);
+    return in->kind == J_GEN || generator(r, &list, out);
 }
 
 FILTER(filter_items)
