@@ -229,8 +229,6 @@ FILTER(filter_truncate)
         J_TRY(jarg_str(r, "truncate", v + 2, &given));
         end = *given;
     }
-    if (in->kind != J_STR && in->kind != J_UNDEFINED)
-        return jfail(r, "object of type '%s' cannot be truncated", jtype(in));
     J_TRY(jlen(r, in, &n));
     if (length < jchars(&end) || leeway < 0)
         return jfail(r, "expected length >= %lld, got %lld", (long long)jchars(&end),
@@ -239,6 +237,8 @@ FILTER(filter_truncate)
         *out = *in;
         return true;
     }
+    if (in->kind != J_STR)
+        return jfail(r, "object of type '%s' cannot be truncated", jtype(in));
     s = *in->u.s;
     s.len = joffset(&s, length - jchars(&end));
     if (!jtruth(v + 1))

@@ -63,6 +63,10 @@ static bool parse_spec(struct jrun *r, const struct jstr *s, struct spec *o)
         o->comma = true;
         at++;
     }
+    if (o->comma && o->align == '=' && jis(&o->fill, "0"))
+        return jrefuse(r, "a format that fills groups of digits with zeros");
+    if (at < s->len && s->p[at] == '_')
+        return jrefuse(r, "\"_\" in a format");
     if (at < s->len && s->p[at] == '.') {
         at++;
         if (at >= s->len || s->p[at] < '0' || s->p[at] > '9')

@@ -67,6 +67,24 @@ METHOD(dict_copy)
     return true;
 }
 
+/* Of the function `dict`, to which transformers leaves this one method. */
+METHOD(dict_fromkeys)
+{
+    const struct jval none = jnone();
+    struct jval v[JINJA_MAX_ARGS];
+    struct jlist keys;
+
+    (void)self;
+    J_TRY(jbind(r, "fromkeys()", a, "_,_", 1, v) && jiterate(r, v, &keys) &&
+          jdict_new(r, J_DICT, out));
+    for (int64_t i = 0; i < keys.n; i++) {
+        if (!jhashable(keys.v + i))
+            return jfail(r, "unhashable type: '%s'", jtype(keys.v + i));
+        J_TRY(jdict_set(r, out->u.m, keys.v + i, v[1].kind == J_MISSING ? &none : v + 1));
+    }
+    return true;
+}
+
 METHOD(list_count)
 {
     struct jval v[JINJA_MAX_ARGS];
@@ -154,6 +172,10 @@ METHOD(cycler_reset)
 static const struct jmethod_def dict_methods[] = {
     { "keys", dict_keys }, { "values", dict_values }, { "items", dict_items },
     { "get", dict_get },   { "copy", dict_copy },     { NULL, NULL },
+};
+static const struct jmethod_def dict_function_methods[] = {
+    { "fromkeys", dict_fromkeys },
+    { NULL, NULL },
 };
 static const struct jmethod_def list_methods[] = {
     { "count", list_count },
@@ -278,6 +300,8 @@ static const struct jmethod_def *methods_of(const struct jval *obj)
         return tuple_methods;
     case J_DICT:
         return dict_methods;
+    case J_FUNC:
+        return strcmp(obj->u.func->name, "dict") == 0 ? dict_function_methods : NULL;
     case J_LOOP:
         return loop_methods;
     case J_CYCLER:

@@ -119,6 +119,8 @@ static void errors_name_line_and_construct(void **state)
     expect_error("a\n{% include 'x' %}", GRAFT_EFORMAT, "template line 2: {% include %}");
     expect_error("{{ 1 }}\n\n{{ 'x'|pprint }}", GRAFT_EFORMAT,
                  "template line 3: filter \"pprint\"");
+    expect_error("{{ '{:_}'.format(1234) }}", GRAFT_EFORMAT, "\"_\" in a format is not supported");
+    expect_error("{{ '{:08,}'.format(1234) }}", GRAFT_EFORMAT, "with zeros is not supported");
     expect_error("{{ 'x'.encode() }}", GRAFT_EFORMAT, "'encode' of 'str'");
     expect_error("\n{{ nope.x }}", GRAFT_EFORMAT, "template line 2: 'nope' is undefined");
     expect_error("\n\n{{ raise_exception('Roles must alternate') }}", GRAFT_EFORMAT,
