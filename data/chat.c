@@ -213,12 +213,12 @@ static bool has_word(const char *text, const char *word)
 
 bool chat_has_word(const struct chat *c, const char *word)
 {
-    const char *name;
-    json_t *v;
+    static const char *const used[] = { "default", "tool_use" };
 
-    json_object_foreach(c->templates, name, v)
-    {
-        if (has_word(json_string_value(v), word))
+    for (int i = 0; i < 2; i++) {
+        const char *text = json_string_value(json_object_get(c->templates, used[i]));
+
+        if (text && has_word(text, word))
             return true;
     }
     return false;

@@ -26,8 +26,8 @@ enum graft_status chat_set_date(struct chat *c, const char *date, struct graft_e
 const char *chat_date(const struct chat *c); /* NULL: none was set */
 bool chat_asks_date(const struct chat *c);
 
-/* Whether a template has this word anywhere: without it, a message's key of that name makes no
- * difference, unless whole messages are printed. */
+/* Whether a template that is used has this word anywhere: without it, a message's key of that name
+ * makes no difference, unless whole messages are printed. */
 bool chat_has_word(const struct chat *c, const char *word);
 const char *chat_name(const struct chat *c);
 const json_t *chat_templates(const struct chat *c); /* name: text */

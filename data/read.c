@@ -84,7 +84,7 @@ static void merge_ignored(struct reader *r, const struct strbuf *names)
 /* As unused_message_keys names them. */
 static bool left_out_by_template(const char *name)
 {
-    return strstr(name, "[].") && strncmp(name, "conversations[].", 16) != 0;
+    return strstr(name, "[]") && strncmp(name, "conversations[].", 16) != 0;
 }
 
 void dataset_note_ignored(const char *const *file, int64_t files, const struct strbuf *ignored)

@@ -42,7 +42,8 @@ enum graft_status encode_message_pair(const struct dataset_opts *o, const json_t
 
 /* Append the names, each with its NUL, of the keys of messages in `rec` that make no difference: in
  * sharegpt those that the format does not know, as "conversations[].KEY", else those that the chat
- * template does not name, as "messages[].KEY" (or prompt, completion). */
+ * template does not name, as "messages[].KEY" (or prompt, completion); "documents[]" where it does
+ * not name them. */
 void unused_message_keys(const struct chat *chat, enum record_format f, const json_t *rec,
                          struct strbuf *out);
 

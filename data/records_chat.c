@@ -197,6 +197,9 @@ void unused_message_keys(const struct chat *chat, enum record_format f, const js
 {
     const struct format_key *k = format_defs[f].key;
 
+    if (chat && json_is_array(json_object_get(rec, k->name)) &&
+        json_array_size(json_object_get(rec, "documents")) > 0 && !chat_has_word(chat, "documents"))
+        strbuf_add(out, "documents[]", sizeof "documents[]");
     if (f == RECORD_SHAREGPT)
         unused_keys(NULL, rec, k->name, out);
     else if (chat)

@@ -224,6 +224,13 @@ static void keys_that_make_no_difference_are_named(void **state)
     assert_string_equal(strbuf_str(&notes), "d.jsonl: keys that the format has no use for are "
                                             "ignored: \"conversations[].role\"\n");
     strbuf_clear(&notes);
+    shown("{\"messages\": [" U("x") "], \"documents\": [{}]}", &o);
+    shown(PAIR ", \"documents\": [{}]}", &o);
+    shown(PAIR ", \"documents\": []}", &o);
+    assert_string_equal(strbuf_str(&notes),
+                        "d.jsonl: keys that the chat template does not name: \"documents[]\"\n"
+                        "d.jsonl: keys that the chat template does not name: \"documents[]\"\n");
+    strbuf_clear(&notes);
     shown("{\"prompt\": \"x\", \"completion\": \"z\", \"documents\": []}", &o);
     assert_string_equal(strbuf_str(&notes), "d.jsonl: keys that the format has no use for are "
                                             "ignored: \"documents\"\n");
