@@ -40,7 +40,7 @@ static const struct option_def rows[] = {
       .value = "N",
       .min = 1,
       .max = 1e15,
-      .help = "begin at this line of the file; alone: show that one record" },
+      .help = "begin at this line of the first file; alone: show that one record" },
     { .name = "all",
       .type = OPTION_FLAG,
       AT(all),
@@ -57,7 +57,7 @@ struct view {
     const struct options *o;
     const struct dataset *data;
     const struct text *text;
-    const double *weight; /* of each file */
+    const struct data_config *how;
     const struct preview_texts *rendered;
     bool colour;
 };
@@ -88,7 +88,8 @@ static void put_mark(const struct view *v, bool on)
         putchar(on ? '[' : ']');
 }
 
-/* The text with what is learnt in colour, or in brackets. `end` as preview_text gives it. */
+/* The text with what is learnt in colour, or in brackets. `end` as preview_text gives it; what
+ * stands behind the tokens is a dropped record's. */
 static void put_pieces(const struct view *v, const struct record *r, const struct strbuf *text,
                        const int64_t *end)
 {
@@ -103,6 +104,7 @@ static void put_pieces(const struct view *v, const struct record *r, const struc
     }
     if (on)
         put_mark(v, false);
+    put_safe(strbuf_str(text) + from, text->len - (size_t)from);
 }
 
 /* Without a tokenizer: the ids themselves. */
@@ -122,10 +124,14 @@ static void put_ids(const struct view *v, const struct record *r)
 static void put_head(const struct view *v, const struct record *r)
 {
     printf("%s:%" PRId64 ": ", dataset_file(v->data, r), r->line);
-    if (v->weight[r->file] != 1)
-        printf("weight %g, ", v->weight[r->file]);
+    if (v->how->train_weight[r->file] != 1)
+        printf("weight %g, ", v->how->train_weight[r->file]);
     if (!r->length) {
-        puts("dropped, no token to learn from is left");
+        if (r->truncated)
+            printf("dropped, its first %" PRId64 " tokens hold none to learn from\n",
+                   v->how->max_length);
+        else
+            puts("dropped, it holds no token to learn from");
         return;
     }
     printf("%" PRId32 " tokens, %" PRId32 " trained (%.1f %%), ", r->length, r->targets,
@@ -165,7 +171,8 @@ static enum graft_status show_json(const struct view *v, const struct record *r,
 
     json_object_set_new(o, "file", json_string(dataset_file(v->data, r)));
     json_object_set_new(o, "line", json_integer(r->line));
-    json_object_set_new(o, "weight", json_real(v->weight[r->file]));
+    json_object_set_new(o, "weight", json_real(v->how->train_weight[r->file]));
+    json_object_set_new(o, "dropped", json_boolean(!r->length));
     json_object_set_new(o, "input_ids", int_list(id, r->length));
     json_object_set_new(o, "labels", int_list(id + r->length, r->length));
     json_object_set_new(
@@ -239,9 +246,14 @@ static enum graft_status show_records(const struct view *v, struct graft_err *er
     return GRAFT_OK;
 }
 
-/* Rows and fill as a run would have them. */
-static enum graft_status pack(const struct view *v, const struct run_config *c, int64_t *packed,
-                              double *fill, struct graft_err *err)
+/* What a run would do with the records that are kept. */
+struct plan {
+    int64_t held_out, rows;
+    double fill;
+};
+
+static enum graft_status plan(const struct view *v, const struct run_config *c, struct plan *out,
+                              struct graft_err *err)
 {
     struct virtual_tokens virt;
     struct loader_opts how;
@@ -249,18 +261,19 @@ static enum graft_status pack(const struct view *v, const struct run_config *c, 
     enum graft_status st;
     bool *held;
 
-    *packed = 0;
-    *fill = 0;
+    *out = (struct plan){ .rows = 0 };
     if (v->data->stats.records == v->data->stats.dropped)
         return GRAFT_OK;
     GRAFT_TRY(virtual_of(&c->adapter, v->text->tokenizer, &virt, err));
     GRAFT_TRY(run_hold_out(c, v->data, &held, err));
+    for (int64_t i = 0; held && i < v->data->count; i++)
+        out->held_out += held[i] && v->data->record[i].length > 0;
     how = run_loader_opts(c, &virt);
     how.skip = held;
     st = loader_new(v->data, &how, &l, err);
     if (!st) {
-        *packed = loader_rows(l);
-        *fill = loader_fill(l);
+        out->rows = loader_rows(l);
+        out->fill = loader_fill(l);
     }
     loader_free(l);
     mem_free(held);
@@ -272,9 +285,8 @@ static double share(int64_t part, int64_t all)
     return all ? (double)part / (double)all : 0;
 }
 
-static enum graft_status print_summary_json(const struct view *v, const struct run_config *c,
-                                            const struct preview_summary *s, int64_t packed,
-                                            double fill, struct graft_err *err)
+static enum graft_status print_summary_json(const struct view *v, const struct preview_summary *s,
+                                            const struct plan *p, struct graft_err *err)
 {
     const struct dataset_stats *t = &v->data->stats;
     json_t *lengths = json_object();
@@ -287,59 +299,71 @@ static enum graft_status print_summary_json(const struct view *v, const struct r
     }
     json_object_set_new(lengths, "longest", json_integer(t->longest));
     return print_json(
-        json_pack("{s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:I, s:I, s:o}", "records",
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:I, s:I, s:o}", "records",
                   (json_int_t)(t->records - t->dropped), "dropped", (json_int_t)t->dropped,
-                  "tokens", (json_int_t)t->tokens, "targets", (json_int_t)t->targets,
-                  "trained_share", json_number(share(t->targets, t->tokens)), "truncated",
-                  (json_int_t)t->truncated, "straddling", (json_int_t)t->straddling, "without_end",
+                  "held_out", (json_int_t)p->held_out, "tokens", (json_int_t)t->tokens, "targets",
+                  (json_int_t)t->targets, "trained_share",
+                  json_number(share(t->targets, t->tokens)), "truncated", (json_int_t)t->truncated,
+                  "straddling", (json_int_t)t->straddling, "without_end",
                   v->text->stops ? json_integer(s->endless) : json_null(), "lengths", lengths,
-                  "duplicates", (json_int_t)s->duplicates, "rows", (json_int_t)packed, "fill",
-                  c->data.packing ? json_number(fill) : json_null()),
+                  "duplicates", (json_int_t)s->duplicates, "rows", (json_int_t)p->rows, "fill",
+                  v->how->packing ? json_number(p->fill) : json_null()),
         err);
 }
 
-static void print_summary(const struct view *v, const struct run_config *c,
-                          const struct preview_summary *s, int64_t packed, double fill)
+/* What happens to some of the records: each count names what it is of. */
+static void print_records(const struct view *v, const struct plan *p)
+{
+    const struct dataset_stats *t = &v->data->stats;
+
+    printf("records      %" PRId64 "\n", t->records - t->dropped);
+    printf("dropped      %" PRId64 " of %" PRId64 ", no token to learn from is left\n", t->dropped,
+           t->records);
+    printf("truncated    %" PRId64 " of %" PRId64 " (%.1f %%) at max_length %" PRId64 "\n",
+           t->truncated, t->records, 100 * share(t->truncated, t->records), v->how->max_length);
+    if (p->held_out)
+        printf("held out     %" PRId64 " of %" PRId64 " for validation\n", p->held_out,
+               t->records - t->dropped);
+}
+
+static void print_summary(const struct view *v, const struct preview_summary *s,
+                          const struct plan *p)
 {
     const struct dataset_stats *t = &v->data->stats;
     const int64_t kept = t->records - t->dropped;
 
-    printf("records      %" PRId64 "\n", kept);
+    print_records(v, p);
     printf("tokens       %" PRId64 ", %.1f %% trained\n", t->tokens,
            100 * share(t->targets, t->tokens));
     printf("lengths      ");
     for (int i = 0; i < 6; i++)
         printf("%d %%: %" PRId64 "  ", preview_percent[i], s->length[i]);
     printf("longest: %" PRId64 "\n", t->longest);
-    printf("truncated    %" PRId64 " (%.1f %%) at max_length %" PRId64 "\n", t->truncated,
-           100 * share(t->truncated, t->records), c->data.max_length);
-    printf("dropped      %" PRId64 ", no token to learn from is left\n", t->dropped);
     if (t->straddling)
         printf("straddling   %" PRId64 ", a token across prompt and completion\n", t->straddling);
     if (v->text->stops)
-        printf("endless      %" PRId64 " (%.1f %%) without a trained end token\n", s->endless,
+        printf("no end       %" PRId64 " (%.1f %%) without a trained end token\n", s->endless,
                100 * share(s->endless, kept));
     else
-        puts("endless      no end token is known");
+        puts("no end       no end token is known");
     printf("duplicates   %" PRId64 " (%.1f %%) of an earlier record\n", s->duplicates,
            100 * share(s->duplicates, kept));
-    if (c->data.packing)
-        printf("packed       %" PRId64 " rows of %" PRId64 " tokens, %.1f %% full\n", packed,
-               c->data.max_length, 100 * fill);
+    if (v->how->packing)
+        printf("packed       %" PRId64 " rows of %" PRId64 " tokens, %.1f %% full%s\n", p->rows,
+               v->how->max_length, 100 * p->fill, p->held_out ? ", without what is held out" : "");
 }
 
 static enum graft_status show_summary(const struct view *v, const struct run_config *c,
                                       struct graft_err *err)
 {
     struct preview_summary s;
-    int64_t packed;
-    double fill;
+    struct plan p;
 
     GRAFT_TRY(preview_summarise(v->data, v->text->stop, v->text->stops, &s, err));
-    GRAFT_TRY(pack(v, c, &packed, &fill, err));
+    GRAFT_TRY(plan(v, c, &p, err));
     if (v->o->json)
-        return print_summary_json(v, c, &s, packed, fill, err);
-    print_summary(v, c, &s, packed, fill);
+        return print_summary_json(v, &s, &p, err);
+    print_summary(v, &s, &p);
     return GRAFT_OK;
 }
 
@@ -349,8 +373,7 @@ static enum graft_status show_all(const struct options *o, const struct run_conf
     struct text text = { .eos = -1 };
     struct cached_data data = { .sha256 = "" };
     struct preview_texts rendered = { .count = 0 };
-    const struct view v = { o,         &data.data,        &text, c->data.train_weight,
-                            &rendered, has_colour(stdout) };
+    const struct view v = { o, &data.data, &text, &c->data, &rendered, has_colour(stdout) };
     enum graft_status st;
 
     if (o->all && (o->line || o->count != defaults.count))

@@ -92,7 +92,7 @@ enum graft_status preview_rendered(const struct preview_texts *p, const struct t
 
         end[k] = (int64_t)(text->len + at);
     }
-    len = n ? (size_t)end[n - 1] - text->len : 0;
+    len = n ? (size_t)end[n - 1] - text->len : len;
     strbuf_add(text, p->text.buf + from.text, len);
     return text->failed ? graft_fail_nomem(err, "the text of a record", text->len) : GRAFT_OK;
 }

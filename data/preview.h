@@ -26,7 +26,8 @@ void preview_texts_release(struct preview_texts *p);
 enum graft_status preview_take_text(void *user, const char *text, size_t len, const int32_t *at,
                                     int64_t n, struct graft_err *err);
 /* What preview_text gives, for record `i` with the ids `id[0 .. n)`: of its rendered text as much
- * as the n tokens cover, or, where there is none or virtual tokens stand in it, decoded. */
+ * as the n tokens cover, all of it where n is 0 (a dropped record), or, where there is none or
+ * virtual tokens stand in it, decoded. */
 enum graft_status preview_rendered(const struct preview_texts *p, const struct tokenizer *t,
                                    int64_t i, const int32_t *id, int64_t n, struct strbuf *text,
                                    int64_t *end, struct graft_err *err);

@@ -123,13 +123,23 @@ check "both end tokens" test "$(tr -d ' \n' <merged/generation_config.json | gre
 { cat train.jsonl; head -2 train.jsonl; printf '{"messages": [{"role": "user", "content": "%0200d"}, {"role": "assistant", "content": "x"}]}\n' 0; } >all.jsonl
 want 0 '' preview c.yaml -s data.template=short.jinja -s data.train=all.jsonl --all
 check "the summary" grep -q '^duplicates   2 (7.7 %)' out
-check "what is dropped" grep -q '^dropped      1,' out
+check "what is dropped" grep -q '^dropped      1 of 27,' out
+check "what is cut, of all" grep -q '^truncated    1 of 27 (3.7 %) at max_length' out
 want 0 '' preview c.yaml -s data.template=short.jinja -s data.train=all.jsonl -s data.packing=true --all --json
-check "as JSON" grep -q '"records": 26, "dropped": 1, .*"without_end": 0, .*"duplicates": 2, "rows": [0-9]*, "fill": 0\.' out
+check "as JSON" grep -q '"records": 26, "dropped": 1, "held_out": 0, .*"without_end": 0, .*"duplicates": 2, "rows": [0-9]*, "fill": 0\.' out
+want 0 '' preview c.yaml -s data.template=short.jinja -s data.train=all.jsonl --line 27
+check "why a record is dropped" grep -q 'all.jsonl:27: dropped, its first 64 tokens hold none to learn from' out
+check "and its text" grep -q 'a:x<|end|>' out
+want 0 '' preview c.yaml -s data.template=short.jinja -s data.train=all.jsonl --line 27 --json
+check "as JSON" grep -q '"dropped": true, "input_ids": \[\], "labels": \[\], "text": "u:0.*a:x<|end|>' out
+echo '{"messages": [{"role": "user", "content": "x"}]}' >none.jsonl
+want 0 '' preview c.yaml -s data.template=short.jinja -s data.train=none.jsonl
+check "a question alone" grep -q 'none.jsonl:1: dropped, it holds no token to learn from' out
 want 2 '--all reads every record' preview c.yaml --all -n 2
 epoch=(c.yaml -s data.template=short.jinja -s data.packing=true -s data.valid=5 -s 'data.train=[{path: train.jsonl, weight: 1.5}, {path: valid.jsonl, weight: 2}]')
 want 0 '' preview "${epoch[@]}" --all
-rows=$(sed -n 's/^packed *\([0-9]* rows of [0-9]* tokens, [0-9.]* % full\)/\1/p' out)
+rows=$(sed -n 's/^packed *\([0-9]* rows of [0-9]* tokens, [0-9.]* % full\), without what is held out$/\1/p' out)
+check "the held out ones are told" grep -q '^held out     5 of 30 for validation$' out
 want 0 . train "${epoch[@]}" -o other --dry-run
 check "the rows of a run's epoch: by weight, without what is held out" grep -q "packed *${rows:-none}" out err
 finish
