@@ -9,9 +9,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static const struct chat_opts o = { .date = "2024-07-06" };
+
 static void use(const struct chat_template *t, const json_t *messages)
 {
-    const struct chat_opts o = { .date = "2024-07-06", .extra = NULL };
     const struct tokenizer_text end = { "</s>", 4 };
     const struct chat_specials special = { &end, 1 };
     struct strbuf text = STRBUF_INIT;
@@ -39,11 +40,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const char sample[] =
         "[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"h\xc3\xa9 \"},"
         "{\"role\":\"assistant\",\"content\":\"a\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
-        "\"arguments\":{\"x\":[1,2.5,null,true]}}}]}]";
+        "\"arguments\":{\"x\":[1,2.5,null,true]}}}]},"
+        "{\"role\":\"tool\",\"content\":[{\"type\":\"text\",\"text\":\"7\"}]},"
+        "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"p\"},{\"type\":\"text\","
+        "\"text\":\"q\"}]}]";
     const char *text = (const char *)data, *gap = size ? memchr(text, 0, size) : NULL;
     const size_t len = gap ? (size_t)(gap - text) : size;
     struct chat_template *t = NULL;
-    json_t *messages = NULL;
+    json_t *messages = NULL, *fit = NULL;
     struct graft_err err = { GRAFT_OK, "" };
 
     if (chat_template_new("fuzz", text, len, &t, &err)) {
@@ -54,6 +58,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!gap || json_read("fuzz", gap + 1, size - len - 1, &messages, NULL))
         json_read("fuzz", sample, sizeof sample - 1, &messages, NULL);
     use(t, messages);
+    if (!chat_template_fit_parts(t, messages, &o, &fit, NULL))
+        use(t, fit);
+    json_decref(fit);
     json_decref(messages);
     chat_template_free(t);
     return 0;
