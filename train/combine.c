@@ -42,6 +42,7 @@ static enum graft_status read_sources(struct combining *c, struct graft_err *err
     c->input = arena_array(&c->mem, (size_t)n, sizeof *c->input);
     if (!c->source || !c->input)
         return graft_fail_nomem(err, "adapters", (size_t)n * sizeof *c->source);
+    GRAFT_TRY(output_spares(OUTPUT_RUN, c->opts->output, "the base", c->opts->base, err));
     for (int i = 0; i < n; i++) {
         char name[16]; /* the same adapter may come twice */
         int index;
@@ -51,10 +52,8 @@ static enum graft_status read_sources(struct combining *c, struct graft_err *err
         if (!isfinite(c->source[i].weight))
             return graft_fail(err, GRAFT_EARG, "%s: its weight is %g", c->source[i].dir,
                               c->source[i].weight);
-        if (same_place(c->source[i].dir, c->opts->output))
-            return graft_fail(err, GRAFT_EARG,
-                              "output %s is one of the adapters; use another folder with -o DIR",
-                              c->opts->output);
+        GRAFT_TRY(output_spares(OUTPUT_RUN, c->opts->output, "one of the adapters",
+                                c->source[i].dir, err));
         snprintf(name, sizeof name, "%d", i);
         GRAFT_TRY(tasks_add(&c->tasks, name, c->source[i].dir, &index, err));
     }

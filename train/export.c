@@ -103,9 +103,10 @@ static enum graft_status refuse(const struct export_opts *o, const struct adapte
 
 static enum graft_status check_output(const struct export_opts *o, struct graft_err *err)
 {
-    if (same_place(o->output, o->base) || same_place(o->output, o->adapter))
-        return graft_fail(err, GRAFT_EARG, "output %s is what is read; use another name with -o",
-                          o->output);
+    const enum output_kind kind = o->form == EXPORT_GGUF ? OUTPUT_FILE : OUTPUT_RUN;
+
+    GRAFT_TRY(output_spares(kind, o->output, "the base", o->base, err));
+    GRAFT_TRY(output_spares(kind, o->output, "the adapter", o->adapter, err));
     return o->form == EXPORT_GGUF ? result_file(o->output, o->force, err) : GRAFT_OK;
 }
 

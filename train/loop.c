@@ -522,37 +522,33 @@ static enum graft_status run_stage(struct loop *l, const struct run_config *stag
     return st;
 }
 
-/* A run must not write over what it reads. */
+/* Neither the output nor the mask may be written over what the run reads. */
+static enum graft_status check_read(const struct run_config *config, const char *what,
+                                    const char *path, struct graft_err *err)
+{
+    const char *mask = config->adapter.mask_save_path;
+
+    GRAFT_TRY(output_spares(OUTPUT_RUN, config->output, what, path, err));
+    return mask && output_spares(OUTPUT_FILE, mask, what, path, err)
+               ? graft_fail_in(err, GRAFT_EARG, "adapter.mask_save_path")
+               : GRAFT_OK;
+}
+
 static enum graft_status check_output(const struct run_config *config, struct graft_err *err)
 {
     const struct data_config *d = &config->data;
-    struct strbuf held = STRBUF_INIT, base = STRBUF_INIT;
-    const char *data = NULL;
+    const bool own_template = d->template_name && *d->template_name == '/';
 
     if (!config->output)
         return graft_fail(err, GRAFT_EARG,
                           "no output folder: give 'output' in the config or -o DIR");
-    if (same_place(config->output, config->base) ||
-        (config->adapter.init_from && same_place(config->output, config->adapter.init_from)))
-        return graft_fail(
-            err, GRAFT_EARG, "output %s is also %s, which is read; use another folder with -o DIR",
-            config->output,
-            same_place(config->output, config->base) ? "the base" : "adapter.init_from");
-    path_join(&held, config->output, HELD_FILE);
-    for (int i = 0; i < d->train_count && !data; i++)
-        data = same_place(strbuf_str(&held), d->train[i]) ? d->train[i] : NULL;
-    if (d->valid && same_place(strbuf_str(&held), d->valid))
-        data = d->valid;
-    path_join(&base, config->output, CHANGED_BASE_FILE); /* of the run that made the base */
-    if (same_place(strbuf_str(&base), config->base))
-        data = config->base;
-    strbuf_release(&base);
-    strbuf_release(&held);
-    return data ? graft_fail(err, GRAFT_EARG,
-                             "output %s would write over %s, which is read; use another folder "
-                             "with -o DIR",
-                             config->output, data)
-                : GRAFT_OK;
+    GRAFT_TRY(check_read(config, "the base", config->base, err));
+    GRAFT_TRY(check_read(config, "adapter.init_from", config->adapter.init_from, err));
+    GRAFT_TRY(check_read(config, "adapter.mask_load_path", config->adapter.mask_load_path, err));
+    for (int i = 0; i < d->train_count; i++)
+        GRAFT_TRY(check_read(config, "data.train", d->train[i], err));
+    GRAFT_TRY(check_read(config, "data.valid", d->valid, err));
+    return check_read(config, "data.template", own_template ? d->template_name : NULL, err);
 }
 
 static bool has_stages(const struct run_config *c)

@@ -363,15 +363,15 @@ enum graft_status merge_write(const struct base *base, const char *words, struct
     return st;
 }
 
-/* What is read must not be what --force removes. */
 static enum graft_status check_output(const struct merge_opts *o, struct graft_err *err)
 {
-    const bool base = same_place(o->output, o->base);
+    const enum output_kind kind = o->gguf ? OUTPUT_FILE : OUTPUT_MODEL;
 
-    if (!base && !same_place(o->output, o->adapter))
-        return o->gguf ? merge_check_gguf(o, err) : GRAFT_OK;
-    return graft_fail(err, GRAFT_EARG, "output %s is the %s itself; use another folder with -o DIR",
-                      o->output, base ? "base" : "adapter");
+    GRAFT_TRY(
+        output_spares(kind, o->output, o->undo ? "the merged model" : "the base", o->base, err));
+    GRAFT_TRY(output_spares(kind, o->output, "the adapter", o->adapter, err));
+    GRAFT_TRY(output_spares(kind, o->output, "--audit", o->audit, err));
+    return o->gguf ? merge_check_gguf(o, err) : GRAFT_OK;
 }
 
 /* A merged model is no base that the adapter was trained over: no notes. */

@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "core/file.h"
+#include "io/container.h"
+#include "io/gguf.h"
 #include "train/changed.h"
 
 /* What a run writes into its folder; --force removes these and nothing else. */
@@ -67,7 +69,54 @@ static void remove_named(const char *dir, const char *name)
     strbuf_release(&path);
 }
 
-static void remove_templates(const char *dir)
+/* The walk over what --force removes, which also tells beforehand whether any of it is read. */
+struct cover {
+    const char *read; /* a file or folder to look for, and remove nothing; NULL: remove */
+    bool found;
+};
+
+/* Is `path` what is read, or a file in the folder that is read? A container or a GGUF model in a
+ * folder is no part of the checkpoint or adapter there. */
+static bool is_read(const char *read, const char *path)
+{
+    struct strbuf member = STRBUF_INIT;
+    const struct dirent *e;
+    bool found = same_place(read, path);
+    DIR *d = !found && file_exists(path) && !dir_exists(path) ? opendir(read) : NULL;
+
+    while (d && !found && (e = readdir(d))) {
+        strbuf_clear(&member);
+        path_join(&member, read, e->d_name);
+        found = same_place(strbuf_str(&member), path) && !container_is(path) && !gguf_is(path);
+    }
+    if (d)
+        closedir(d);
+    strbuf_release(&member);
+    return found;
+}
+
+static void cover_file(struct cover *c, const char *dir, const char *name)
+{
+    struct strbuf path = STRBUF_INIT;
+
+    path_join(&path, dir, name);
+    if (c->read)
+        c->found = c->found || is_read(c->read, strbuf_str(&path));
+    else
+        unlink(strbuf_str(&path));
+    strbuf_release(&path);
+}
+
+/* The folder itself, after what is covered in it. */
+static void cover_folder(struct cover *c, const char *dir)
+{
+    if (c->read)
+        c->found = c->found || is_read(c->read, dir);
+    else
+        rmdir(dir); /* stays when somebody put other files into it */
+}
+
+static void cover_templates(struct cover *c, const char *dir)
 {
     struct strbuf path = STRBUF_INIT;
     const struct dirent *e;
@@ -77,10 +126,10 @@ static void remove_templates(const char *dir)
     d = opendir(strbuf_str(&path));
     while (d && (e = readdir(d)))
         if (strstr(e->d_name, ".jinja"))
-            remove_named(strbuf_str(&path), e->d_name);
+            cover_file(c, strbuf_str(&path), e->d_name);
     if (d) {
         closedir(d);
-        rmdir(strbuf_str(&path)); /* stays when somebody put other files into it */
+        cover_folder(c, strbuf_str(&path));
     }
     strbuf_release(&path);
 }
@@ -92,8 +141,9 @@ void adapter_files_remove(const char *dir)
                                         "tokenizer.json",          "tokenizer_config.json",
                                         "special_tokens_map.json", "chat_template.jinja",
                                         "generation_config.json" };
+    struct cover c = { NULL, false };
 
-    remove_templates(dir);
+    cover_templates(&c, dir);
     for (size_t i = 0; i < COUNT(name); i++)
         remove_named(dir, name[i]);
 }
@@ -125,17 +175,24 @@ static bool is_result_file(const void *user, const char *name)
     return !strncmp(name, "model", 5) && strstr(name, ".safetensors") != NULL;
 }
 
-static void remove_result(const char *dir)
+static void cover_result(struct cover *c, const char *dir)
 {
     DIR *d = opendir(dir);
     const struct dirent *e;
 
-    remove_templates(dir);
+    cover_templates(c, dir);
     while (d && (e = readdir(d)))
         if (is_result_file(NULL, e->d_name))
-            remove_named(dir, e->d_name);
+            cover_file(c, dir, e->d_name);
     if (d)
         closedir(d);
+}
+
+static void remove_result(const char *dir)
+{
+    struct cover c = { NULL, false };
+
+    cover_result(&c, dir);
 }
 
 /* Does the folder hold the checkpoint of a run that trained every weight? What somebody else made
@@ -145,27 +202,28 @@ static bool is_whole(const char *dir)
     return holds(dir, "graft.json") && !holds(dir, "adapter_config.json");
 }
 
-static void remove_files(const char *dir)
+static void cover_files(struct cover *c, const char *dir)
 {
     if (is_whole(dir))
-        remove_result(dir);
-    remove_templates(dir);
-    file_sweep(dir, is_run_file, NULL);
+        cover_result(c, dir);
+    cover_templates(c, dir);
+    if (!c->read)
+        file_sweep(dir, is_run_file, NULL);
     for (size_t k = 0; k < COUNT(run_files); k++)
-        remove_named(dir, run_files[k]);
+        cover_file(c, dir, run_files[k]);
 }
 
-static void remove_folder(const char *dir, const char *name)
+static void cover_folder_of(struct cover *c, const char *dir, const char *name)
 {
     struct strbuf path = STRBUF_INIT;
 
     path_join(&path, dir, name);
-    remove_files(strbuf_str(&path));
-    rmdir(strbuf_str(&path)); /* stays when somebody put other files into it */
+    cover_files(c, strbuf_str(&path));
+    cover_folder(c, strbuf_str(&path));
     strbuf_release(&path);
 }
 
-static void remove_run(const char *dir, const char *keep)
+static void cover_run(struct cover *c, const char *dir, const char *keep)
 {
     for (size_t i = 0; i < COUNT(stage_folders); i++) {
         struct strbuf path = STRBUF_INIT;
@@ -174,13 +232,43 @@ static void remove_run(const char *dir, const char *keep)
             continue;
         path_join(&path, dir, stage_folders[i]);
         for (size_t k = 0; k < COUNT(run_folders); k++)
-            remove_folder(strbuf_str(&path), run_folders[k]);
+            cover_folder_of(c, strbuf_str(&path), run_folders[k]);
         strbuf_release(&path);
-        remove_folder(dir, stage_folders[i]);
+        cover_folder_of(c, dir, stage_folders[i]);
     }
     for (size_t i = 0; i < COUNT(run_folders); i++)
-        remove_folder(dir, run_folders[i]);
-    remove_files(dir);
+        cover_folder_of(c, dir, run_folders[i]);
+    cover_files(c, dir);
+}
+
+static void remove_run(const char *dir, const char *keep)
+{
+    struct cover c = { NULL, false };
+
+    cover_run(&c, dir, keep);
+}
+
+enum graft_status output_spares(enum output_kind kind, const char *output, const char *what,
+                                const char *path, struct graft_err *err)
+{
+    struct cover c = { path, false };
+
+    if (!path)
+        return GRAFT_OK;
+    if (same_place(output, path))
+        return graft_fail(err, GRAFT_EARG, "output %s is %s, which is read; use another output",
+                          output, what);
+    if (kind == OUTPUT_FILE)
+        c.found = is_read(path, output);
+    else if (kind == OUTPUT_MODEL)
+        cover_result(&c, output);
+    else
+        cover_run(&c, output, NULL);
+    return c.found ? graft_fail(err, GRAFT_EARG,
+                                "output %s would replace %s (%s), which is read; use another "
+                                "output",
+                                output, path, what)
+                   : GRAFT_OK;
 }
 
 /* (optional result) The first of the names that the folder holds. */

@@ -38,6 +38,18 @@ enum graft_status output_json(const struct output *o, const char *name, const js
 enum graft_status output_text(const struct output *o, const char *name, const char *text,
                               size_t len, struct graft_err *err);
 
+/* What --force replaces of an output that is there. */
+enum output_kind {
+    OUTPUT_FILE,  /* it (result_file) */
+    OUTPUT_RUN,   /* files and folders of a run, of its first stage too (output_open,
+                     adapter_folder) */
+    OUTPUT_MODEL, /* files of a checkpoint (result_folder) */
+};
+/* EARG where that is, holds, or is part of `path`, a file or a folder that is read as `what`: "the
+ * base". NULL is nothing. */
+enum graft_status output_spares(enum output_kind kind, const char *output, const char *what,
+                                const char *path, struct graft_err *err);
+
 /* A file as a result: EARG when it is a folder, or exists and `force` is not given. */
 enum graft_status result_file(const char *path, bool force, struct graft_err *err);
 /* A folder for a result that is written once (merge): EARG when it exists and is not empty and

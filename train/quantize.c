@@ -105,28 +105,6 @@ enum graft_status base_write(const struct base *b, const char *name, const char 
     return st;
 }
 
-/* What is read must not be what --force replaces: the base's file, or one of its folder, where only
- * a container is none of the base's own. */
-static enum graft_status check_output(const char *base, const char *output, struct graft_err *err)
-{
-    const char *slash = strrchr(output, '/');
-    struct strbuf folder = STRBUF_INIT;
-    bool own = same_place(base, output);
-
-    if (slash)
-        strbuf_add(&folder, output, (size_t)(slash - output) + 1);
-    else
-        strbuf_putc(&folder, '.');
-    if (dir_exists(base) && same_place(base, strbuf_str(&folder)))
-        own = own || (file_exists(output) && !container_is(output));
-    strbuf_release(&folder);
-    return own ? graft_fail(err, GRAFT_EARG,
-                            "output %s is the base's own, which is read; use another "
-                            "file with -o F.h5",
-                            output)
-               : GRAFT_OK;
-}
-
 enum graft_status quantize_run(const char *base, const struct quant_config *quant,
                                const char *output, bool force, struct quantize_report *out,
                                struct graft_err *err)
@@ -134,7 +112,7 @@ enum graft_status quantize_run(const char *base, const struct quant_config *quan
     struct base b = { 0 };
     enum graft_status st;
 
-    GRAFT_TRY(check_output(base, output, err));
+    GRAFT_TRY(output_spares(OUTPUT_FILE, output, "the base", base, err));
     GRAFT_TRY(result_file(output, force, err));
     st = base_open(base, quant, true, &b, err);
     if (!st)

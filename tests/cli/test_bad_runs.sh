@@ -16,16 +16,17 @@ check "--force removes its own files only" only run adapter_config.json adapter_
 check "--force leaves other files in best/" test -e run/best/notes.txt
 check "metrics.jsonl is that of one run" test "$(grep -c '"lr"' run/metrics.jsonl)" = 6
 cp -r base copy
-want 2 'also the base' train c.yaml -s base=copy -o copy --force
+want 2 'copy is the base, which is read' train c.yaml -s base=copy -o copy --force
 want 2 'no run of graft.*tokenizer.json' train c.yaml -o copy --force
-want 2 'also adapter.init_from' train c.yaml -s adapter.init_from=run --force
+want 2 'run is adapter.init_from' train c.yaml -s adapter.init_from=run --force
 check "a base is never cleared" diff -r base copy
 mkdir work; cp valid.jsonl train.jsonl work; cp c.yaml work/config.yaml
 want 2 'no run of graft.*config.yaml' train work/config.yaml -o work --force
 check "a config is never cleared" only work valid.jsonl train.jsonl config.yaml
 cp run/config.yaml again.yaml
 want 0 . train again.yaml --force
-want 2 'train.jsonl.*not a folder' train c.yaml -o train.jsonl
+want 2 'train.jsonl is data.train, which is read' train c.yaml -o train.jsonl
+want 2 'again.yaml.*not a folder' train c.yaml -o again.yaml
 want 2 'train.jsonl' train c.yaml -o train.jsonl/sub
 mkdir kept
 want 3 . train c.yaml -s data.train=none -o kept
@@ -97,8 +98,8 @@ fi
 want 0 . quantize base -o q.h5
 sum=$(sha256sum q.h5)
 want 2 'q.h5 exists.*--force' quantize base -o q.h5
-want 2 "output q.h5 is the base's own, which is read" quantize q.h5 -o q.h5 --force
-want 2 "is the base's own" quantize base -o base/model.safetensors --force
+want 2 "output q.h5 is the base, which is read" quantize q.h5 -o q.h5 --force
+want 2 'would replace base .the base.' quantize base -o base/model.safetensors --force
 want 0 '' quantize base -o base/q.h5 -q
 want 0 '' quantize base -o base/q.h5 --force -q
 rm base/q.h5
@@ -114,6 +115,37 @@ want 2 'copy is the base' merge --base copy --adapter run -o copy --force
 want 2 'run is the adapter' merge --base base --adapter run -o run --force
 check "a base is never cleared" diff -r base copy
 check "an adapter is never cleared" test -e run/adapter_model.safetensors
+
+# what is read lies inside what --force removes, or is a file of a folder that is read
+want 0 '' train c.yaml -q -o lp --force -s 'adapter={method: lpft, probe_steps: 1}'
+want 0 '' train c.yaml -q -o pissa -s adapter.init_lora_weights=pissa
+cp valid.jsonl m/model.safetensors; cp valid.jsonl run/result.json; cp valid.jsonl run/best/result.json
+cp -r lp lp.was; cp -r pissa pissa.was; cp -r run run.was; cp -r m m.was
+spared() { local out=$1 read=$2; shift 2; want 2 "output .*$out would replace .*$read, which is read; use another output" "$@" -o "$out" --force; }
+spared run 'run/best .adapter.init_from.' train c.yaml -s adapter.init_from=run/best
+spared run 'run/best/result.json .data.train.' train c.yaml -s data.train=run/best/result.json
+spared run 'run/result.json .data.valid.' train c.yaml -s data.valid=run/result.json
+spared lp 'lp/probe .adapter.init_from.' train c.yaml -s 'adapter={method: head, init_from: lp/probe}'
+spared lp 'lp/best .the base.' train c.yaml -s base=lp/best -s quant=none
+spared pissa 'pissa/base.h5 .the base.' train c.yaml -s base=pissa/base.h5 -s quant=none
+spared pissa 'pissa/base.h5 .the base.' combine run --base pissa/base.h5
+spared run 'run/best .one of the adapters.' combine run/best:0.5
+spared run 'run/best .the adapter.' export --adapter run/best --base base --to peft
+spared run/adapter_model.safetensors 'run .the adapter.' export --adapter run --base base
+spared copy/model.safetensors 'copy .the base.' export --adapter run --base copy
+spared m 'm/model.safetensors .--audit.' merge --base base --adapter run --audit m/model.safetensors
+want 2 'adapter.mask_save_path: output .*train.jsonl is data.train, which is read' train c.yaml -o x --force \
+    -s 'adapter={method: spa, d: 0.1}' -s "adapter.mask_save_path=$PWD/train.jsonl"
+ln -s "$PWD/run" alias; ln -s "$PWD/run/best/adapter_model.safetensors" linked
+spared run 'alias/best .the adapter.' export --adapter alias/best --base base --to peft
+want 2 'would replace run/best' export --adapter run/best --base base -o linked --force
+for kept in lp pissa run m; do check "$kept: nothing is removed" diff -r $kept $kept.was; done
+check "nor made" test ! -e x
+check "a base is never written over" diff -r base copy
+want 0 '' export --adapter run/best --base base -o run/best/adapter.gguf -q
+want 0 '' export --adapter run/best --base base -o run/best/adapter.gguf -q --force
+want 0 '' merge --base base --adapter run/best -o run/merged -q
+want 0 '' merge --base base --adapter run/best -o run/merged -q --force
 
 # numbers that are none
 want 1 'step [0-9]+: loss .*(gradient of|in the base|numbers only).*last_good' train c.yaml -s optim.lr=1e30 -s optim.max_grad_norm=0 -o nan

@@ -20,7 +20,7 @@ want 0 '' generate --base full -p 'number 3 is ' -n 3
 want 0 '' train c.yaml -q -o over -s base=full
 want 0 '' quantize full -o full.h5 -q
 want 2 'full holds a run already' train c.yaml -o full -s 'adapter={method: full}'
-want 2 'full is also the base' train c.yaml -o full --force -s base=full
+want 2 'full is the base' train c.yaml -o full --force -s base=full
 want 0 '' train c.yaml -q -o full --force -s 'adapter={method: full, save_dtype: bf16}' -s data.valid=null
 check "nothing of the old run is left" only full config.json config.yaml generation_config.json \
     graft.json metrics.jsonl model.safetensors result.json tokenizer.json tokenizer_config.json

@@ -64,7 +64,7 @@ want 2 '--base is missing' export --adapter one -o x.gguf
 want 3 'none' export --adapter none --base base -o x.gguf
 want 2 'made of a GGUF base' merge --base base --adapter one -o x.gguf
 want 2 'exists; use another name' merge --base base.gguf --adapter one -o same.gguf
-want 2 'is the base itself' merge --base base.gguf --adapter one -o base.gguf --force
+want 2 'is the base, which is read' merge --base base.gguf --adapter one -o base.gguf --force
 want 2 'wanted f32, bf16, f16 or q8_0' merge --base base.gguf --adapter one -o x.gguf --dtype q4_0
 want 2 'wanted f32, bf16 or f16' merge --base base.gguf --adapter one -o x --dtype q8_0
 check "nothing is left of what failed" bash -c '! ls x* *.tmp-* 2>/dev/null'

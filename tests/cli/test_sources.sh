@@ -80,7 +80,7 @@ check "another seed, another part" test "$(cmp -s seven/valid.jsonl share/valid.
 want 0 . train c.yaml -s data.valid=8 --dry-run
 check "a dry run counts what it would hold out" grep -Eq 'held out +8 records' out
 check "a dry run writes nothing" test ! -e run
-want 2 'would write over .*valid.jsonl, which is read' train c.yaml -s data.valid=5 -s data.train=share/valid.jsonl -o share --force
+want 2 'would replace .*valid.jsonl .data.train., which is read' train c.yaml -s data.valid=5 -s data.train=share/valid.jsonl -o share --force
 want 0 . train c.yaml --force -o share
 check "--force removes what was held out" test ! -e share/valid.jsonl
 finish
