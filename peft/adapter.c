@@ -3,12 +3,31 @@
 #include <math.h>
 #include <string.h>
 
-static enum graft_status refuse_empty(const struct adapter *a, struct graft_err *err)
+static enum graft_status refuse_kept_out(const struct adapter *a, const char *key,
+                                         struct graft_err *err)
+{
+    const struct target_set *t = &a->config.target_modules;
+    struct strbuf names = STRBUF_INIT;
+    enum graft_status st;
+
+    for (int i = 0; i < t->count; i++)
+        strbuf_printf(&names, "%s%s", i ? ", " : "", t->name[i]);
+    st = graft_fail(err, GRAFT_EARG,
+                    "adapter.%s leaves out every module that target_modules matches (%s)", key,
+                    t->count ? strbuf_str(&names) : "all-linear");
+    strbuf_release(&names);
+    return st;
+}
+
+static enum graft_status refuse_empty(const struct adapter *a, const struct target_matcher *m,
+                                      struct graft_err *err)
 {
     const struct slot_list *slots = a->slots;
     struct strbuf names = STRBUF_INIT;
     enum graft_status st;
 
+    if (targets_kept_out(m))
+        return refuse_kept_out(a, targets_kept_out(m), err);
     for (int i = 0, shown = 0; i < slots->count && shown < 8; i++) {
         const char *last = strrchr(slots->slot[i].name, '.');
 
@@ -183,7 +202,7 @@ static enum graft_status place(struct adapter *a, struct target_matcher *m, stru
     if (st)
         return st;
     if (a->site_count == before)
-        return m ? refuse_empty(a, err)
+        return m ? refuse_empty(a, m, err)
                  : graft_fail(err, GRAFT_EARG, "adapter.method %s: the base has no place for it",
                               a->ops->name);
     if (m && !a->counted_only)

@@ -246,6 +246,9 @@ enum graft_status targets_resolve(struct adapter_config *c, const struct slot_li
 enum graft_status targets_compile(const struct adapter_config *c, struct target_matcher **out,
                                   struct graft_err *err);
 bool targets_match(struct target_matcher *m, const struct slot *s);
+/* (optional result) Of a matcher that took nothing: the key that left out what target_modules
+ * matched. */
+const char *targets_kept_out(const struct target_matcher *m);
 bool targets_feedforward(struct target_matcher *m, const struct slot *s);
 int64_t targets_rank(struct target_matcher *m, const struct slot *s);
 double targets_alpha(struct target_matcher *m, const struct slot *s);

@@ -30,6 +30,8 @@ struct target_matcher {
     bool *used, *exclude_used;                   /* which names of the lists matched */
     bool *rank_used, *alpha_used, *density_used; /* and which patterns decided something, */
     bool *layer_used;                            /* and which layers */
+    bool exclude_met;                            /* exclude_modules matched something */
+    const char *kept_out; /* the key that left a target out; NULL: none did */
     pcre2_match_data *match;
     struct arena mem;
 };
@@ -272,27 +274,25 @@ static bool in_layers(struct target_matcher *m, const char *name)
     return false;
 }
 
-static bool excluded(struct target_matcher *m, const char *name)
+/* (optional result) The key that keeps adapters out of the module. */
+static const char *excluded(struct target_matcher *m, const char *name)
 {
-    bool named = false;
+    bool named = m->exclude.regex && run(m, m->exclude.regex, name);
 
-    for (int i = 0; i < m->config->modules_to_save_count; i++)
-        if (run(m, m->saved[i], name))
-            return true;
-    if (m->exclude.regex)
-        return run(m, m->exclude.regex, name);
     for (int i = 0; i < m->exclude.count; i++)
         if (!strcmp(name, m->exclude.name[i]) || tail_is(name, m->exclude.name[i]))
             named = m->exclude_used[i] = true;
-    return named;
+    m->exclude_met = m->exclude_met || named;
+    for (int i = 0; i < m->config->modules_to_save_count && !named; i++)
+        if (run(m, m->saved[i], name))
+            return "modules_to_save";
+    return named ? "exclude_modules" : NULL;
 }
 
-bool targets_match(struct target_matcher *m, const struct slot *s)
+static bool targeted(struct target_matcher *m, const struct slot *s)
 {
     bool tail = false;
 
-    if (excluded(m, s->name))
-        return false;
     if (m->target.regex)
         return run(m, m->target.regex, s->name);
     if (m->all_linear)
@@ -304,6 +304,21 @@ bool targets_match(struct target_matcher *m, const struct slot *s)
             tail = m->used[i] = true;
     }
     return tail && (!m->config->layers_to_transform_count || in_layers(m, s->name));
+}
+
+bool targets_match(struct target_matcher *m, const struct slot *s)
+{
+    const char *key = excluded(m, s->name); /* first: what it names counts, target or not */
+    const bool target = targeted(m, s);
+
+    if (target && key)
+        m->kept_out = key;
+    return target && !key;
+}
+
+const char *targets_kept_out(const struct target_matcher *m)
+{
+    return m->kept_out;
 }
 
 /* PEFT compares the end of the whole path here, not of its part after a dot. */
@@ -405,6 +420,9 @@ void targets_note_unused(const struct target_matcher *m)
         if (!m->exclude_used[i])
             graft_note("adapter.exclude_modules: '%s' matches no module of the base",
                        m->exclude.name[i]);
+    if (m->exclude.regex && !m->exclude_met)
+        graft_note("adapter.exclude_modules: '%s' matches no module of the base",
+                   c->exclude_modules.name[0]);
     note_patterns("rank_pattern", c->rank_pattern, m->rank_used, c->rank_pattern_count);
     note_patterns("alpha_pattern", c->alpha_pattern, m->alpha_used, c->alpha_pattern_count);
     note_patterns("density_pattern", c->density_pattern, m->density_used, c->density_pattern_count);

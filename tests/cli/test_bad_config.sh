@@ -71,6 +71,15 @@ want 0 "alpha_pattern: 'fc9' decides for no module" train c.yaml --dry-run -s 'a
 want 0 'layers_to_transform: layer 7 has no module' train c.yaml --dry-run -s 'adapter.layers_to_transform=[1, 7]' -s 'adapter.target_modules=[q_proj]'
 slip 'matches no module of the base in the layers' 'adapter.layers_to_transform=[7]'
 want 0 "exclude_modules: 'fc9' matches no module" train c.yaml --dry-run -s 'adapter.exclude_modules=[fc9, up_proj]'
+want 0 "exclude_modules: '.*fc9.*' matches no module" train c.yaml --dry-run -s 'adapter.exclude_modules=.*fc9.*'
+for some in '{method: lora, exclude_modules: .*up_proj}' '{method: lora, target_modules: [q_proj, v_proj], exclude_modules: [q_proj]}' \
+    '{method: lora, target_modules: [q_proj], modules_to_save: [lm_head], exclude_modules: [lm_head]}'; do
+    want 0 . train c.yaml --dry-run -s "adapter=$some"
+    check "$some: no slip" bash -c '! grep "no module" err'
+done
+slip 'adapter.exclude_modules leaves out every module that target_modules matches .q_proj, v_proj.' 'adapter={method: lora, exclude_modules: [q_proj, v_proj]}'
+slip 'adapter.exclude_modules leaves out every module that target_modules matches .all-linear.' 'adapter={method: lora, target_modules: all-linear, exclude_modules: ".*"}'
+slip 'adapter.modules_to_save leaves out every module that target_modules matches .lm_head.' 'adapter={method: lora, target_modules: [lm_head], modules_to_save: [lm_head]}'
 slip 'alpha_pattern: "q_proj" has no number from 0' 'adapter.alpha_pattern={q_proj: -1}'
 slip 'adapter.target_modules' 'adapter.target_modules=[]'
 slip 'adapter' adapter=lora
