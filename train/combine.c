@@ -389,12 +389,55 @@ static enum graft_status fill_slot(struct combining *c, int i, struct graft_err 
     return st ? graft_fail_in(err, st, "%s", s->name) : GRAFT_OK;
 }
 
+/* The one whose tokenizer and template the combination has: the first that has any. */
+static const struct source *words_source(const struct combining *c)
+{
+    const char *words = tasks_text_path(&c->tasks, NULL);
+
+    for (int i = 0; words && i < c->opts->adapters; i++)
+        if (words == c->source[i].task->dir)
+            return &c->source[i];
+    return &c->source[0];
+}
+
+/* A date that the template asks for is in its hash. */
+static const char *template_of(const struct facts *f, char text[256])
+{
+    snprintf(text, 256, "%s%s%s", f->template_name ? f->template_name : "none",
+             f->template_date ? " of " : "", f->template_date ? f->template_date : "");
+    return text;
+}
+
+static void note_templates(const struct combining *c)
+{
+    const struct source *kept = words_source(c);
+    const struct facts *f = &kept->task->facts;
+
+    for (int i = 0; f->known && i < c->opts->adapters; i++) {
+        const struct facts *k = &c->source[i].task->facts;
+        const char *a = f->template_hash, *b = k->template_hash;
+        char mine[256], other[256];
+
+        if (!k->known || (a && b ? !strcmp(a, b) : a == b))
+            continue;
+        graft_note("the adapters were trained with different chat templates (%s: %s, %s: %s): the "
+                   "combination has that of %s",
+                   kept->dir, template_of(f, mine), c->source[i].dir, template_of(k, other),
+                   kept->dir);
+        return;
+    }
+}
+
 /* graft.json says what the inputs agree on. */
 static enum graft_status write_facts(const struct combining *c, struct graft_err *err)
 {
     const struct facts *first = &c->source[0].task->facts;
+    const struct facts *words = &words_source(c)->task->facts;
     struct facts f = *first;
 
+    f.template_name = words->template_name;
+    f.template_hash = words->template_hash;
+    f.template_date = words->template_date;
     for (int i = 0; i < c->opts->adapters; i++) {
         const struct facts *k = &c->source[i].task->facts;
 
@@ -429,6 +472,8 @@ static enum graft_status write_all(struct combining *c, struct graft_err *err)
     st = words ? text_carry(words, c->opts->output, err) : GRAFT_OK;
     if (!st)
         st = write_facts(c, err);
+    if (!st)
+        note_templates(c);
     if (!st)
         st = adapter_save(c->result, c->opts->output, err);
     if (st)

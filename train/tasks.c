@@ -174,7 +174,7 @@ enum graft_status tasks_quant(const struct task_list *t, const struct quant_conf
                               "adapters %s and %s were trained over different formats of the base; "
                               "choose one with "
                               "--quant",
-                              first->name, k->name);
+                              first->dir, k->dir);
         first = k;
         *out = k->facts.quant;
     }
@@ -190,7 +190,7 @@ static void note_format(const struct task *k, const struct model *m)
     if (!k->facts.has_quant || q->mode == QUANT_AUTO)
         return;
     if (q->mode == QUANT_NONE ? !qtypes[now].is_float : q->spec.type != now)
-        graft_note("adapter %s was trained over %s weights, the base's are used as %s", k->name,
+        graft_note("adapter %s was trained over %s weights, the base's are used as %s", k->dir,
                    q->mode == QUANT_NONE ? "float" : qtypes[q->spec.type].name, qtypes[now].name);
 }
 
@@ -198,11 +198,11 @@ enum graft_status task_load(struct task *k, const struct model *m, struct graft_
 {
     enum graft_status st;
 
-    GRAFT_TRY(facts_check(k->name, &k->facts, m->ck, err));
+    GRAFT_TRY(facts_check(k->dir, &k->facts, m->ck, err));
     if (k->facts.known && strcmp(k->facts.base_hash, m->ck->hash) != 0)
         graft_note("adapter %s was trained over another base (%s, hash %s; this one is %s); "
                    "shapes are checked, meaning cannot be",
-                   k->name, k->facts.base_path ? k->facts.base_path : "?", k->facts.base_hash,
+                   k->dir, k->facts.base_path ? k->facts.base_path : "?", k->facts.base_hash,
                    m->ck->hash);
     note_format(k, m);
     st = adapter_new(&k->config, &m->slots, false, &k->adapter, err);

@@ -54,6 +54,15 @@ printf '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "c
 want 0 '' train c.yaml -q -o talk -s data.train=chat.jsonl -s data.valid=null -s data.template=chatml
 want 0 '' combine talk talk:2 -o talks -q
 check "the template stands there" grep -q '"sha256"' talks/graft.json
+check "the same one: no word" bash -c '! "$0" combine talk talk:2 -o t0 2>&1 | grep chat' "$graft"
+want 0 '' train c.yaml -q -o talk2 -s data.train=chat.jsonl -s data.valid=null -s data.template=llama2
+want 0 'different chat templates \(talk: chatml, talk2: llama2\): the combination has that of talk$' combine talk talk2 -o t1
+check "the first one's" cmp t1/chat_template.jinja talk/chat_template.jinja
+want 0 'different chat templates \(one: none, talk: chatml\): the combination has that of one$' combine one talk -o t2
+check "none" grep -q '"template": null' t2/graft.json
+cp -r talk wordless; rm wordless/tokenizer.json
+want 0 'different chat templates \(talk2: llama2, wordless: chatml\)' combine wordless talk2 -o t3
+check "what graft.json says is what is there" grep -q '"name": "llama2"' t3/graft.json
 
 for how in ties dare_linear dare_ties magnitude_prune; do
     want 0 'combined by' combine one:0.6 two:0.4 -o "$how" --how $how --density 0.5
@@ -93,6 +102,7 @@ want 2 'is one of the adapters' combine one two -o one --force
 cp -r one other_base
 sed -i 's/"hash": "[0-9a-f]*"/"hash": "0123456789abcdef"/' other_base/graft.json
 want 0 'different bases' combine one other_base -o mixed
+want 0 'note: adapter other_base was trained over another base' combine one other_base --base base -o mixed2
 check "no base is claimed" bash -c '[ ! -e mixed/graft.json ]'
 check "nothing is left of what failed" bash -c '[ ! -e x ]'
 finish
