@@ -76,9 +76,10 @@ static bool writes(const char *method, enum export_form form)
 }
 
 /* Where no row writes a method: its folder is in that format, or something keeps it out. */
-static enum graft_status refuse(const struct export_opts *o, const struct adapter_config *c,
+static enum graft_status refuse(const struct export_opts *o, const struct task *k,
                                 struct graft_err *err)
 {
+    const struct adapter_config *c = &k->config;
     const char *method = c->method;
     const struct exporter *e = exporter_for(method, o->form);
 
@@ -89,6 +90,13 @@ static enum graft_status refuse(const struct export_opts *o, const struct adapte
                           "%s: PEFT puts virtual tokens in front of a record, not at the places of "
                           "\"%s\"",
                           o->adapter, c->prompt.placeholder);
+    if (o->form == EXPORT_PEFT && k->facts.change.by)
+        return graft_fail(err, GRAFT_EARG,
+                          "%s is in PEFT's own format already, but goes with the base that %s "
+                          "changed for it (%s), which PEFT cannot open: merge the two instead "
+                          "(graft merge)",
+                          o->adapter, k->facts.change.by,
+                          k->facts.base_path ? k->facts.base_path : "?");
     if (o->form == EXPORT_PEFT)
         return graft_fail(
             err, GRAFT_EARG,
@@ -170,7 +178,7 @@ enum graft_status export_run(const struct export_opts *opts, struct export_repor
     if (!st)
         st = tasks_add(&tasks, "adapter", opts->adapter, &index, err);
     if (!st && opts->form != EXPORT_GGUF && !writes(tasks.task[0].config.method, opts->form))
-        st = refuse(opts, &tasks.task[0].config, err);
+        st = refuse(opts, &tasks.task[0], err);
     if (!st)
         st = load(opts, &base, &tasks.task[0], err);
     if (!st) {

@@ -47,6 +47,8 @@ want 0 '' combine taken:0.5 taken:0.5 -o still --how svd -q
 want 2 'goes with the base that pissa changed' eval --base base --adapter still --data valid.jsonl
 want 0 '' eval --base taken/base.h5 --adapter still --data valid.jsonl
 want 2 'goes with the base that pissa changed for it, and with no other' export --adapter taken --base base -o x.gguf
+want 2 'taken is in PEFT.s own format already, but goes with the base that pissa changed for it .*/taken/base.h5., which PEFT cannot open: merge' \
+    export --adapter taken --base taken/base.h5 --to peft -o x
 want 2 'which no GGUF file holds: merge' export --adapter taken --base taken/base.h5 -o x.gguf
 
 # conversations: the template's facts come along
