@@ -118,7 +118,8 @@ static void find_end_token(struct chat *c, const struct tokenizer *t)
     struct tokenizer_text end = { "", 0 };
 
     if (messages && !chat_template_render(c->usual, messages, &o, &text, NULL, NULL) &&
-        !chat_template_answers(c->usual, messages, &o, &text, &c->specials, NULL, &a, NULL) &&
+        !chat_template_answers(c->usual, messages, &o, &text, &c->specials, NULL, false, &a,
+                               NULL) &&
         a.count > 0) {
         const size_t last = a.at[a.count - 1].end;
         const size_t done = chat_answer_end(&text, last, &c->specials);
@@ -341,7 +342,7 @@ static enum graft_status check_tools(const struct chat_template *t, json_t *mess
 }
 
 enum graft_status chat_render_answers(const struct chat *c, const struct chat_turns *turns,
-                                      const bool *want, struct strbuf *out,
+                                      const bool *want, bool whole, struct strbuf *out,
                                       struct chat_answers *answers, struct graft_err *err)
 {
     const struct chat_template *t = choose(c, turns);
@@ -354,7 +355,7 @@ enum graft_status chat_render_answers(const struct chat *c, const struct chat_tu
     if (!st)
         st = check_tools(t, messages, &o, strbuf_str(out), out->len, err);
     if (!st)
-        st = chat_template_answers(t, messages, &o, out, &c->specials, want, answers, err);
+        st = chat_template_answers(t, messages, &o, out, &c->specials, want, whole, answers, err);
     json_decref(messages);
     return st;
 }

@@ -50,7 +50,7 @@ enum graft_status chat_render(const struct chat *c, const struct chat_turns *tur
                               struct strbuf *out, struct graft_err *err);
 /* The same, and the answers: chat_template_answers. */
 enum graft_status chat_render_answers(const struct chat *c, const struct chat_turns *turns,
-                                      const bool *want, struct strbuf *out,
+                                      const bool *want, bool whole, struct strbuf *out,
                                       struct chat_answers *answers, struct graft_err *err);
 
 /* Templates of our own: the default texts of widely used forms. */

@@ -4,6 +4,9 @@
 
 #include "data/chat.h"
 
+/* The space before an answer is one token with its first word in their tokenizers: learnt with it.
+ */
+#define LEARNT(text) "{% generation %}" text "{% endgeneration %}"
 #define PROMPT(text) "{% if add_generation_prompt %}" text "{% endif %}"
 /* After an optional system message, questions and answers take turns. */
 #define TAKE_TURNS                                                                                 \
@@ -40,8 +43,8 @@ static const char llama2[] =
                  "{{ ('<<SYS>>\n' ~ ns.system ~ '\n<</SYS>>\n\n' ~ m.content).strip() }}"
                  "{% else %}{{ m.content.strip() }}{% endif %}"
                  " [/INST]"
-                 "{% else %} {{ m.content.strip() }} {{ eos_token }}{% endif %}"
-                 "{% endfor %}";
+                 "{% else %}" LEARNT(" {{ m.content.strip() }} {{ eos_token }}") "{% endif %}"
+                                                                                 "{% endfor %}";
 
 /* Mistral Instruct, the tokenizer's third version: the system text stands before the last
  * question, behind which there is at most its answer. */
@@ -50,8 +53,8 @@ static const char mistral[] = SYSTEM_APART
     "{% for m in ns.rest %}" TAKE_TURNS "{% if m.role == 'user' %}"
     "[INST] {% if loop.revindex <= 2 and ns.system %}{{ ns.system ~ '\n\n' }}{% endif %}"
     "{{ m.content }}[/INST]"
-    "{% else %} {{ m.content }}{{ eos_token }}{% endif %}"
-    "{% endfor %}";
+    "{% else %}" LEARNT(" {{ m.content }}{{ eos_token }}") "{% endif %}"
+                                                           "{% endfor %}";
 
 /* Zephyr (Hugging Face H4, 2023), TinyLlama Chat, StableLM 2 Zephyr. */
 static const char zephyr[] =

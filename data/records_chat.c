@@ -81,8 +81,8 @@ static enum graft_status encode_conversation(const struct dataset_opts *o,
 
     /* without mask_prompt everything is learnt but what must not be */
     if (!st)
-        st = chat_render_answers(o->chat, &turns, o->mask_prompt ? m.want : m.never, &text,
-                                 &answers, err);
+        st = chat_render_answers(o->chat, &turns, o->mask_prompt ? m.want : m.never,
+                                 !o->mask_prompt, &text, &answers, err);
     if (!st)
         st = encode_text(o, &text, &answers, out, err);
     chat_answers_release(&answers);

@@ -72,11 +72,13 @@ size_t chat_answer_end(const struct strbuf *text, size_t end, const struct chat_
  * options: by the template's generation blocks, else by rendering again with each answer replaced,
  * in a part of the conversation where the template refuses that in the whole. `want` (one a
  * message; NULL: all answers) picks messages; those that are no answers are found in the same way,
- * their content replaced. EFORMAT names a message that does not change the text, or that the
- * template wants as it is. */
+ * their content replaced. `whole`: blocks do not count, all of a message is asked for. EFORMAT
+ * names a message that does not change the text, that changes more of it than its own words, or
+ * that the template wants as it is. */
 enum graft_status chat_template_answers(const struct chat_template *t, const json_t *messages,
                                         const struct chat_opts *o, const struct strbuf *text,
                                         const struct chat_specials *special, const bool *want,
-                                        struct chat_answers *out, struct graft_err *err);
+                                        bool whole, struct chat_answers *out,
+                                        struct graft_err *err);
 
 #endif

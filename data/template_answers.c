@@ -115,6 +115,18 @@ static json_t *with_marker(const json_t *messages, size_t which, const char *mar
     return chat_with_message(messages, which, m);
 }
 
+/* Call `which`, its results and the answer behind them as one answer. */
+static json_t *one_answer(const json_t *messages, size_t which, const char *marker)
+{
+    json_t *list = without_results(messages, which), *with;
+
+    if (list && chat_has_role(json_array_get(list, which + 1), "assistant"))
+        json_array_remove(list, which + 1);
+    with = list ? with_marker(list, which, marker) : NULL;
+    json_decref(list);
+    return with;
+}
+
 /* Takes `list`, one of the above. */
 static enum graft_status render_list(const struct search *s, json_t *list, bool prompt,
                                      struct strbuf *out, struct graft_err *err)
@@ -180,29 +192,65 @@ static bool differ(const struct strbuf *text, const struct strbuf *other, struct
     return out->begin < text->len || out->begin < other->len;
 }
 
-/* Where message `which` lies in the text of `part`, a list that is taken: found when the whole
- * conversation's text begins as that one does up to there. */
-static enum graft_status find_in(const struct search *s, json_t *part, size_t which,
-                                 struct place *out, bool *found)
+/* Where message `which` lies in the text of `part`, a list that is taken; the text goes to `own`.
+ */
+static enum graft_status place_in(const struct search *s, json_t *part, size_t which,
+                                  struct strbuf *own, struct place *out, bool *found)
 {
-    struct strbuf own = STRBUF_INIT, other = STRBUF_INIT;
+    struct strbuf other = STRBUF_INIT;
     const bool prompt = s->o->add_generation_prompt;
     enum graft_status status =
-        part ? render_list(s, json_incref(part), prompt, &own, NULL) : GRAFT_ENOMEM;
+        part ? render_list(s, json_incref(part), prompt, own, NULL) : GRAFT_ENOMEM;
 
     if (!status)
         status = render_list(s, with_marker(part, which, s->marker), prompt, &other, NULL);
-    *found = !status && differ(&own, &other, out) && s->text->len >= out->end &&
-             memcmp(strbuf_str(s->text), strbuf_str(&own), out->end) == 0;
-    strbuf_release(&own);
+    *found = !status && differ(own, &other, out);
     strbuf_release(&other);
     json_decref(part);
     return status == GRAFT_ENOMEM ? status : GRAFT_OK;
 }
 
+/* The same, found when the whole conversation's text begins as that one does up to there. */
+static enum graft_status find_in(const struct search *s, json_t *part, size_t which,
+                                 struct place *out, bool *found)
+{
+    struct strbuf own = STRBUF_INIT;
+    const enum graft_status status = place_in(s, part, which, &own, out, found);
+
+    *found = *found && s->text->len >= out->end &&
+             memcmp(strbuf_str(s->text), strbuf_str(&own), out->end) == 0;
+    strbuf_release(&own);
+    return status;
+}
+
+/* Where tools are listed before the last question, no shorter conversation begins as the whole. The
+ * call, its results and the answer to them replaced by one answer tell where the call begins, the
+ * conversation that ends with it what it says: found when that stands there. */
+static enum graft_status find_by_round(const struct search *s, size_t which, struct place *out,
+                                       bool *found)
+{
+    struct strbuf own = STRBUF_INIT, other = STRBUF_INIT;
+    struct place call = { 0, 0 };
+    enum graft_status status =
+        place_in(s, first_messages(s->messages, which + 1), which, &own, &call, found);
+
+    if (!status && *found) {
+        status = render_list(s, one_answer(s->messages, which, s->marker),
+                             s->o->add_generation_prompt, &other, NULL);
+        *found =
+            !status && differ(s->text, &other, out) &&
+            s->text->len - out->begin >= call.end - call.begin &&
+            memcmp(s->text->buf + out->begin, own.buf + call.begin, call.end - call.begin) == 0;
+        out->end = out->begin + call.end - call.begin;
+    }
+    strbuf_release(&own);
+    strbuf_release(&other);
+    return status == GRAFT_ENOMEM ? status : GRAFT_OK;
+}
+
 /* Templates refuse another answer in the place of a call where a tool's result stands behind it.
  * Then the conversation that ends with the call tells where it lies, or the one without the
- * results. `why` has the refusal. */
+ * results, or the one without the whole round. `why` has the refusal. */
 static enum graft_status find_without_results(const struct search *s, size_t which,
                                               struct place *out, struct graft_err *why)
 {
@@ -212,6 +260,8 @@ static enum graft_status find_without_results(const struct search *s, size_t whi
 
     if (!status && !found)
         status = find_in(s, without_results(s->messages, which), which, out, &found);
+    if (!status && !found && is_answer(s->messages, which))
+        status = find_by_round(s, which, out, &found);
     if (status)
         return graft_fail_nomem(why, "rendered text", 0);
     if (found)
@@ -223,6 +273,17 @@ static enum graft_status find_without_results(const struct search *s, size_t whi
         which, is_answer(s->messages, which) ? "answer's" : "message's",
         is_answer(s->messages, which) ? " (\"train\": false on the message leaves it unlearnt)"
                                       : "");
+}
+
+/* Does the place hold the message's own words and nothing else? */
+static bool holds_content(const struct search *s, size_t which, const struct place *at)
+{
+    const json_t *content = json_object_get(json_array_get(s->messages, which), "content");
+    const struct jstr place = { strbuf_str(s->text) + at->begin, at->end - at->begin };
+    const struct jstr words = { json_string_value(content), json_string_length(content) };
+    const struct jstr in = jstrip(place, NULL, 3), want = jstrip(words, NULL, 3);
+
+    return json_is_string(content) && in.len == want.len && !memcmp(in.p, want.p, in.len);
 }
 
 /* The part of the text that is message `which`'s, the special token behind it not. */
@@ -240,6 +301,11 @@ static enum graft_status find_words(const struct search *s, size_t which, struct
                             which, is_answer(s->messages, which) ? "answer" : "message");
     else if (status == GRAFT_EFORMAT)
         status = find_without_results(s, which, out, &why);
+    if (!status && !is_answer(s->messages, which) && !holds_content(s, which, out))
+        status = graft_fail(&why, GRAFT_EFORMAT,
+                            "messages[%zu]: another message in its stead changes more of the text "
+                            "than its own words, so where it lies cannot be told",
+                            which);
     strbuf_release(&other);
     if (status && err)
         *err = why;
@@ -388,7 +454,7 @@ static enum graft_status find_others(const struct search *s, const bool *want,
 enum graft_status chat_template_answers(const struct chat_template *t, const json_t *messages,
                                         const struct chat_opts *o, const struct strbuf *text,
                                         const struct chat_specials *special, const bool *want,
-                                        struct chat_answers *out, struct graft_err *err)
+                                        bool whole, struct chat_answers *out, struct graft_err *err)
 {
     struct strbuf marker = STRBUF_INIT;
     struct chat_answers found = { .count = 0 };
@@ -396,8 +462,9 @@ enum graft_status chat_template_answers(const struct chat_template *t, const jso
     const struct search s = { t, messages, o, text, special, marker.buf };
 
     if (!status)
-        status = chat_template_marks_answers(t) ? answers_by_blocks(&s, want, &found, err)
-                                                : answers_by_marker(&s, want, &found, err);
+        status = chat_template_marks_answers(t) && !whole
+                     ? answers_by_blocks(&s, want, &found, err)
+                     : answers_by_marker(&s, want, &found, err);
     if (!status)
         status = find_others(&s, want, &found, err);
     strbuf_release(&marker);

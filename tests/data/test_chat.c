@@ -132,7 +132,16 @@ static void any_message_can_be_left_out_where_all_is_learnt(void **state)
     o.chat = c; /* blocks say what answers are, and nothing of other messages */
     assert_string_equal(
         shown(MSGS(NEVER("user", "x") ", " NEVER("assistant", "z") ", " U("y")), &o),
-        "[n:]x<eos>[\nn:]z[<eos>\n:y<eos>\n]");
+        "[n:]x<eos>[\n]n:z<eos>[\n:y<eos>\n]");
+    chat_free(c);
+    c = make_chat("{{ messages[0].content }}|{% for m in messages %}{{ m.content }}<eos>"
+                  "{% endfor %}",
+                  NULL);
+    o.chat = c; /* what lies between the two is not the message's */
+    assert_string_equal(shown(MSGS(NEVER("user", "x") ", " A("z")), &o),
+                        "d.jsonl:1: messages[0]: another message in its stead changes more of the "
+                        "text than its own "
+                        "words, so where it lies cannot be told");
     chat_free(c);
     c = make_chat("{% for m in messages if m.role != 'system' %}{{ m.content }}<eos>{% endfor %}",
                   NULL);
@@ -436,6 +445,18 @@ static void a_call_is_found_where_results_forbid_another_answer(void **state)
     assert_string_equal(shown(two, &o), "2u:x<eos>\na:[f()<eos>]\nt:7<eos>\na:[z<eos>]\n"
                                         "u:y<eos>\na:[w<eos>]\n");
     chat_free(c);
+    /* neither does, and answers that follow each other are refused */
+    c = make_chat(
+        "{% set ns = namespace(last=0, of='') %}{% for m in messages %}"
+        "{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}"
+        "{% if m.role == 'assistant' and ns.of == 'assistant' %}"
+        "{{ raise_exception('two answers') }}{% endif %}{% set ns.of = m.role %}"
+        "{% endfor %}{{ '' if messages[ns.last].content == 'x' else 'late ' }}" CALLS_FIRST,
+        NULL);
+    o = opts_with(c);
+    assert_string_equal(shown(two, &o), "late u:x<eos>\na:[f()<eos>]\nt:7<eos>\na:[z<eos>]\n"
+                                        "u:y<eos>\na:[w<eos>]\n");
+    chat_free(c);
     c = make_chat("{{ messages | length }}" CALLS_FIRST, NULL);
     o = opts_with(c);
     assert_string_equal(shown(one, &o),
@@ -654,7 +675,7 @@ static void templates_of_our_own_keep_the_system_text_in_training(void **state)
             fail_msg("%s: %s", name[i], text);
         if (!strcmp(name[i], "mistral"))
             assert_string_equal(text,
-                                "<bos>[INST] q[/INST] [a<eos>][INST] be\n\nq[/INST] [b<eos>]");
+                                "<bos>[INST] q[/INST][ a<eos>][INST] be\n\nq[/INST][ b<eos>]");
         chat_free(c);
     }
 }

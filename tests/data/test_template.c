@@ -51,7 +51,7 @@ static void marked(const char *source, const char *messages, struct strbuf *out)
         special[i] = (struct tokenizer_text){ specials[i], strlen(specials[i]) };
     strbuf_clear(out);
     if (chat_template_render(t, m, &o, &text, NULL, &err) ||
-        chat_template_answers(t, m, &o, &text, &all, NULL, &answers, &err))
+        chat_template_answers(t, m, &o, &text, &all, NULL, false, &answers, &err))
         strbuf_puts(out, err.msg);
     for (int64_t i = 0; i < answers.count; i++) {
         strbuf_add(out, text.buf + at, answers.at[i].begin - at);
@@ -226,7 +226,7 @@ static void real_templates_render_and_mask_as_transformers(void **state)
                 continue;
             }
             assert_non_null(hash);
-            if (chat_template_answers(c, m, &o, &text, &known, NULL, &a, &err))
+            if (chat_template_answers(c, m, &o, &text, &known, NULL, false, &a, &err))
                 fail_msg("%s", err.msg);
             strbuf_add(&all_text, text.buf, text.len);
             for (int64_t k = 0; k < a.count; k++) {

@@ -24,7 +24,7 @@ static void use(const struct chat_template *t, const json_t *messages)
             if (spans.span[i].begin > text.len)
                 abort();
         if (text.len < 100000 &&
-            !chat_template_answers(t, messages, &o, &text, &special, NULL, &answers, NULL))
+            !chat_template_answers(t, messages, &o, &text, &special, NULL, false, &answers, NULL))
             for (int64_t i = 0; i < answers.count; i++)
                 if (answers.at[i].message >= 0 &&
                     (answers.at[i].begin > answers.at[i].end || answers.at[i].end > text.len))
