@@ -353,39 +353,68 @@ static void put_shell(const char *path, struct strbuf *out)
     strbuf_putc(out, '\'');
 }
 
-/* How to train the steps that are missing, by the run's own config: what -s set is in it. */
-static void put_go_on(const struct progress *p, const struct run_config *c,
-                      const struct run_result *r, struct strbuf *out)
+/* " -s KEY=DIR/TAIL" */
+static void put_set(const char *key, const char *dir, const char *tail, struct strbuf *out)
 {
     struct strbuf word = STRBUF_INIT;
 
-    strbuf_puts(out, "go on:  graft train ");
-    path_join(&word, c->output, "config.yaml");
-    put_shell(strbuf_str(&word), out);
-    strbuf_clear(&word);
-    if (r->first_stage) {
-        strbuf_puts(out, " --force   (from the beginning)\n");
-        strbuf_release(&word);
-        return;
-    }
-    strbuf_printf(&word, "%s=%s", adapter_is_whole(&c->adapter) ? "base" : "adapter.init_from",
-                  c->output);
+    strbuf_printf(&word, "%s=%s%s%s", key, dir, *tail ? "/" : "", tail);
     strbuf_puts(out, " -s ");
     put_shell(strbuf_str(&word), out);
+    strbuf_release(&word);
+}
+
+/* Where an adapter begins that goes on from this run's. */
+static void put_from_adapter(const struct run_config *c, const struct run_result *r,
+                             struct strbuf *out)
+{
+    put_set("adapter.init_from", c->output, "", out);
     if (lora_init_takes(c->adapter.init)) /* what was taken is taken; its form is the adapter's */
         strbuf_puts(out, " -s adapter.init_lora_weights=null -s adapter.loftq_config=null"
                          " -s adapter.r=null -s adapter.lora_alpha=null"
                          " -s adapter.rank_pattern=null -s adapter.alpha_pattern=null");
     if (r->changed_base) {
-        strbuf_clear(&word);
-        strbuf_printf(&word, "base=%s/" CHANGED_BASE_FILE, c->output);
-        strbuf_puts(out, " -s ");
-        put_shell(strbuf_str(&word), out);
+        put_set("base", c->output, CHANGED_BASE_FILE, out);
         strbuf_puts(out, " -s quant=null");
     }
-    strbuf_printf(out, " -s train.epochs=null -s train.steps=%" PRId64 " -o ", p->steps - r->steps);
+    if (c->adapter.schedule == ROSA_BOTH && c->adapter.warmup > r->steps)
+        strbuf_printf(out, " -s adapter.schedule=wl%" PRId64, c->adapter.warmup - r->steps);
+}
+
+/* Where a checkpoint goes on: it holds what it started from. */
+static void put_from_checkpoint(const struct run_config *c, struct strbuf *out)
+{
+    put_set("base", c->output, "", out);
+    if (c->adapter.init_from)
+        strbuf_puts(out, " -s adapter.init_from=null");
+    if (!strcmp(c->adapter.method, "lpft"))
+        strbuf_puts(out, " -s adapter.method=full -s adapter.probe_steps=null"
+                         " -s adapter.probe_lr=null");
+}
+
+/* How to train the steps that are missing, by the run's own config: what -s set is in it. */
+static void put_go_on(const struct progress *p, const struct run_config *c,
+                      const struct run_result *r, struct strbuf *out)
+{
+    const int64_t left = p->steps - r->steps;
+    struct strbuf word = STRBUF_INIT;
+
+    strbuf_puts(out, "go on:  graft train ");
+    path_join(&word, c->output, "config.yaml");
+    put_shell(strbuf_str(&word), out);
+    if (r->first_stage) {
+        put_set("adapter.init_from", c->output, "probe", out);
+        strbuf_printf(out, " -s adapter.probe_steps=%" PRId64, left > 0 ? left : 1);
+    } else {
+        if (adapter_is_whole(&c->adapter))
+            put_from_checkpoint(c, out);
+        else
+            put_from_adapter(c, r, out);
+        strbuf_printf(out, " -s train.epochs=null -s train.steps=%" PRId64, left);
+    }
     strbuf_clear(&word);
     strbuf_printf(&word, "%s-2", c->output);
+    strbuf_puts(out, " -o ");
     put_shell(strbuf_str(&word), out);
     strbuf_puts(out, "   # optimiser and schedule start anew\n");
     strbuf_release(&word);
@@ -411,6 +440,7 @@ void progress_summary(const struct progress *p, const struct run_config *c,
 {
     const bool whole = adapter_is_whole(&c->adapter) && !r->first_stage;
     char time[32], adapter[32], peak[32], planned[32];
+    struct strbuf dir = STRBUF_INIT;
 
     strbuf_printf(out, "%s after %" PRId64 " step%s in %s", r->status, r->steps,
                   r->steps == 1 ? "" : "s", format_seconds(time, r->seconds));
@@ -432,11 +462,14 @@ void progress_summary(const struct progress *p, const struct run_config *c,
     put_shell(whole || r->changed_base ? c->output : c->base, out);
     strbuf_puts(out, r->changed_base ? "/base.h5" : "");
     if (!whole) {
+        strbuf_clear(&dir);
+        strbuf_printf(&dir, "%s%s", c->output, r->first_stage ? "/probe" : "");
         strbuf_puts(out, " --adapter ");
-        put_adapter(c->output, out);
+        put_adapter(strbuf_str(&dir), out);
+        strbuf_release(&dir);
     }
     strbuf_printf(out, " -p %s\n",
                   c->adapter.prompt.placeholder ? "TEXT   # with the placeholders in it" : "TEXT");
-    if (r->steps < p->steps && strcmp(r->status, "finished") != 0)
+    if ((r->steps < p->steps || r->first_stage) && strcmp(r->status, "finished") != 0)
         put_go_on(p, c, r, out);
 }

@@ -556,6 +556,21 @@ static bool has_stages(const struct run_config *c)
     return !strcmp(c->adapter.method, "lpft");
 }
 
+/* Of a run that was stopped in its first stage, whose folder has that stage's config alone. */
+static enum graft_status write_whole_config(const struct run_config *config, struct graft_err *err)
+{
+    struct strbuf text = STRBUF_INIT, path = STRBUF_INIT;
+    struct graft_err why;
+    enum graft_status st = config_to_yaml(config, &text, &why);
+
+    path_join(&path, config->output, "config.yaml");
+    if (!st)
+        st = file_write(strbuf_str(&path), strbuf_str(&text), text.len, &why);
+    strbuf_release(&path);
+    strbuf_release(&text);
+    return st ? graft_fail(err, st, "%s", why.msg) : GRAFT_OK;
+}
+
 enum graft_status train_run(const struct run_config *config, bool force,
                             const struct run_hooks *hooks, struct run_result *out,
                             struct graft_err *err)
@@ -581,7 +596,17 @@ enum graft_status train_run(const struct run_config *config, bool force,
     }
     if (!st) {
         st = run_stage(&l, &stage, hooks, err);
-        *out = l.result;
+        if (st == GRAFT_ESTOPPED && out->first_stage && !l.result.status)
+            graft_fail(err, st, "stopped behind the first stage; its adapter is in %s/%s",
+                       config->output, lpft_folder);
+        else
+            *out = l.result;
+    }
+    if (st == GRAFT_ESTOPPED && out->first_stage && out->status) {
+        const enum graft_status written = write_whole_config(config, err);
+
+        out->status = "interrupted";
+        st = written ? written : st;
     }
     arena_release(&mem);
     return st;

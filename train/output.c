@@ -45,7 +45,7 @@ static const char *const model_files[] = { "config.json", "model.safetensors",
 /* One of these makes a folder one that --force may clear: other files of a run have names that
  * checkpoints and people's own work have too. */
 static const char *const run_marks[] = { "metrics.jsonl", "adapter_config.json", "graft.json",
-                                         "result.json" };
+                                         "result.json", "probe/metrics.jsonl" };
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 

@@ -39,6 +39,19 @@ static void take_back(const char *dir)
     strbuf_release(&path);
 }
 
+/* graft.json without a model is the half of one. */
+static void take_back_checkpoint(const char *dir)
+{
+    struct strbuf model = STRBUF_INIT;
+
+    path_join(&model, dir, "config.json");
+    if (!model.failed && !file_exists(strbuf_str(&model))) {
+        adapter_files_remove(dir);
+        rmdir(dir); /* stays when a run has more in it */
+    }
+    strbuf_release(&model);
+}
+
 enum graft_status run_save(struct run *r, const char *dir, struct graft_err *err)
 {
     const struct run_config *c = r->config;
@@ -69,6 +82,8 @@ enum graft_status run_save(struct run *r, const char *dir, struct graft_err *err
     if (!st && whole)
         st = merge_write(&r->base, c->base, r->adapter, c->adapter.save_bf16 ? QT_BF16 : QT_F32,
                          dir, err);
+    if (st && whole)
+        take_back_checkpoint(dir);
     json_decref(quant);
     return st;
 }

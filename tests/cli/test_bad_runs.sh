@@ -59,6 +59,8 @@ check "the result says failed" grep -q '"status": "failed"' full/result.json
 check "no adapter, nothing that goes with one" only full config.yaml metrics.jsonl result.json
 full 20 1 'adapter_model.safetensors: cannot write' train c.yaml -s data.valid=null -o full3
 check "the result says failed here, too" grep -q '"status": "failed"' full3/result.json
+full 100 1 'cannot write' train c.yaml -s 'adapter={method: full}' -s quant=none -s data.valid=null -o full4
+check "no half of a checkpoint" only full4 config.yaml metrics.jsonl result.json
 check "and nothing else is left" only full3 config.yaml metrics.jsonl result.json
 full 20 1 'the adapter of step [0-9]+ is lost' train c.yaml -o full0
 full 2 1 'metrics.jsonl: ' train c.yaml -s train.steps=100 -s data.valid=null -o full1
