@@ -182,6 +182,7 @@ static void whole_heads(struct reader *r, struct rope_config *c)
 static void read_rope(struct reader *top, const struct model_config *c, struct rope_config *out)
 {
     const json_t *v5 = get(top, "rope_parameters"), *v4 = get(top, "rope_scaling");
+    const bool old = !v5 || json_object_size(v4) > 0; /* as transformers v5 takes the two */
     struct reader r = *top;
 
     (void)c;
@@ -194,11 +195,14 @@ static void read_rope(struct reader *top, const struct model_config *c, struct r
                                  .beta_slow = 1 };
     out->original_max = number_key(top, "original_max_position_embeddings", 0);
     if (v5 || v4) {
-        r.json = v5 ? v5 : v4;
+        r.json = old ? v4 : v5;
         if (!json_is_object(r.json)) {
-            wrong(top, v5 ? "rope_parameters" : "rope_scaling", "an object", r.json);
+            wrong(top, old ? "rope_scaling" : "rope_parameters", "an object", r.json);
             return;
         }
+        if (v5 && old)
+            graft_note("%s: rope_scaling stands in place of rope_parameters, as in transformers",
+                       r.file);
         rope_type_key(&r, out);
         out->theta = number_key(&r, "rope_theta", out->theta);
         out->partial = number_key(&r, "partial_rotary_factor", out->partial);

@@ -596,13 +596,13 @@ enum graft_status train_run(const struct run_config *config, bool force,
     }
     if (!st) {
         st = run_stage(&l, &stage, hooks, err);
-        if (st == GRAFT_ESTOPPED && out->first_stage && !l.result.status)
+        if (st == GRAFT_ESTOPPED && has_stages(config) && !l.result.status)
             graft_fail(err, st, "stopped behind the first stage; its adapter is in %s/%s",
                        config->output, lpft_folder);
         else
             *out = l.result;
     }
-    if (st == GRAFT_ESTOPPED && out->first_stage && out->status) {
+    if (st == GRAFT_ESTOPPED && has_stages(config) && out->first_stage && out->status) {
         const enum graft_status written = write_whole_config(config, err);
 
         out->status = "interrupted";

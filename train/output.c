@@ -480,6 +480,23 @@ static enum graft_status refuse_not_empty(const char *dir, struct graft_err *err
     return st;
 }
 
+/* A run that goes on in the folder holds its lock. */
+static enum graft_status refuse_in_use(const char *dir, struct graft_err *err)
+{
+    struct strbuf path = STRBUF_INIT;
+    bool used;
+    int lock;
+
+    path_join(&path, dir, ".graft.lock");
+    lock = open(strbuf_str(&path), O_RDWR | O_CLOEXEC);
+    strbuf_release(&path);
+    used = lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) != 0;
+    if (lock >= 0)
+        close(lock);
+    return used ? graft_fail(err, GRAFT_EARG, "output %s is in use by another run of graft", dir)
+                : GRAFT_OK;
+}
+
 enum graft_status result_folder(const char *dir, bool force, bool *made, struct graft_err *err)
 {
     enum graft_status st;
@@ -487,6 +504,8 @@ enum graft_status result_folder(const char *dir, bool force, bool *made, struct 
     file_begin();
     *made = !dir_exists(dir);
     st = make_folder(dir, err);
+    if (!st)
+        st = refuse_in_use(dir, err);
     if (!st)
         file_sweep(dir, is_result_file, NULL);
     if (!st && !force)
@@ -518,6 +537,8 @@ enum graft_status adapter_folder(const char *dir, bool force, bool *made, struct
     file_begin();
     *made = !dir_exists(dir);
     st = make_folder(dir, err);
+    if (!st)
+        st = refuse_in_use(dir, err);
     if (!st)
         st = refuse_occupied(dir, force, false, err);
     if (st)

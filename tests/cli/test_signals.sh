@@ -112,6 +112,8 @@ check "a second signal ends the program in its first step ($rc)" test "$rc" = 14
 check "and saves nothing" test ! -e running/result.json
 rm -rf running
 start -o running
+want 2 'output running is in use by another run' merge --base base --adapter running-2 -o running --force
+want 2 'output running is in use by another run' combine running-2:1 -o running --force
 kill -KILL "$pid"; wait "$pid" 2>/dev/null
 check "a killed run leaves no adapter that is half" test ! -e running/adapter_model.safetensors
 want 2 'holds a run already' train c.yaml -o running

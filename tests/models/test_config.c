@@ -268,9 +268,11 @@ static void rotation_reads_both_generations_of_keys(void **state)
                                   "'factor': 4.0}");
     const struct rope b = rope_of("'rope_parameters': {'rope_theta': 500.0, "
                                   "'rope_type': 'linear', 'factor': 4.0}");
-    /* of both, the newer counts */
-    const struct rope c = rope_of("'rope_theta': 9.0, 'rope_scaling': {'type': 'dynamic', "
+    /* of both, the older counts, in transformers 5.23 too; an empty one is none */
+    const struct rope c = rope_of("'rope_theta': 9.0, 'rope_scaling': {'type': 'linear', "
                                   "'factor': 3.0}, 'rope_parameters': {'rope_theta': 500.0, "
+                                  "'rope_type': 'linear', 'factor': 4.0}");
+    const struct rope d = rope_of("'rope_scaling': {}, 'rope_parameters': {'rope_theta': 500.0, "
                                   "'rope_type': 'linear', 'factor': 4.0}");
 
     (void)state;
@@ -278,7 +280,9 @@ static void rotation_reads_both_generations_of_keys(void **state)
     for (int i = 0; i < 4; i++)
         NEAR(a.inv_freq[i], pow(500, -i / 4.0) / 4);
     assert_memory_equal(a.inv_freq, b.inv_freq, 16);
-    assert_memory_equal(a.inv_freq, c.inv_freq, 16);
+    for (int i = 0; i < 4; i++)
+        NEAR(c.inv_freq[i], pow(9, -i / 4.0) / 3);
+    assert_memory_equal(a.inv_freq, d.inv_freq, 16);
     assert_true(a.scale == 1 && a.dynamic_factor == 0);
 }
 
