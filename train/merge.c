@@ -279,9 +279,30 @@ static enum graft_status check_sites(const struct merge *m, struct graft_err *er
         return graft_fail(err, GRAFT_EARG, "a %s adapter cannot be %s: %s", ops->name,
                           m->opts->undo ? "taken out of a model" : "merged", why_no_change(ops));
     GRAFT_TRY(adapter_check_merge(m->adapter, err));
-    for (int i = 0; m->opts->undo && i < m->adapter->site_count; i++)
-        GRAFT_TRY(change_can_undo(m->adapter, m->adapter->site[i].slot, err));
+    for (int i = 0; m->opts->undo && i < m->adapter->site_count; i++) {
+        const struct slot *s = m->adapter->site[i].slot;
+
+        GRAFT_TRY(change_can_undo(m->adapter, s, err));
+        if (s->w && !qtypes[s->w->type].is_float)
+            return graft_fail(
+                err, GRAFT_EARG,
+                "%s: %s is %s, which rounded what was merged: it cannot be taken back",
+                m->opts->base, s->name, qtypes[s->w->type].name);
+    }
     return GRAFT_OK;
+}
+
+/* Weights that were given up cannot be merged onto. */
+static enum graft_status check_original(const struct merge *m, struct graft_err *err)
+{
+    const enum qtype t = m->base.model->layer[0].linear[LIN_Q].w.type;
+
+    if (m->opts->onto != ONTO_ORIGINAL || (t != QT_NF4 && t != QT_FP4))
+        return GRAFT_OK;
+    return graft_fail(
+        err, GRAFT_EARG,
+        "%s: it holds %s and not the original weights: give the model it was made from",
+        m->opts->base, qtypes[t].name);
 }
 
 /* `bytes` of f32 rows are worked on at once. */
@@ -407,12 +428,8 @@ enum graft_status merge_run(const struct merge_opts *opts, struct merge_report *
             choose_onto(&m, &quant);
         st = base_open(opts->base, &quant, false, &m.base, err);
     }
-    if (!st && opts->undo && !checkpoint_is_float(&m.base.ck)) {
-        st = graft_fail(err, GRAFT_EARG,
-                        "%s: its linears are %s, which rounded what was merged: it cannot be taken "
-                        "back",
-                        opts->base, checkpoint_format(&m.base.ck));
-    }
+    if (!st)
+        st = check_original(&m, err);
     if (!st)
         st = opts->undo ? load_quietly(&m, err) : tasks_load(&m.tasks, m.base.model, err);
     if (!st) {

@@ -58,7 +58,16 @@ want 0 '' unmerge --merged m.gguf --adapter one -o back.gguf --dtype f32 -q
 echo '{"input_ids": [1, 5, 9, 40, 256]}' >valid.jsonl
 check "a GGUF again" near "$(loss --base back.gguf)" "$(loss --base base.gguf)"
 "$graft" quantize m -o m.h5 -q
-want 2 'its linears are nf4.*cannot be taken back' unmerge --merged m.h5 --adapter one -o x
+want 2 'q_proj is nf4, which rounded what was merged: it cannot be taken back' unmerge --merged m.h5 --adapter one -o x
+# what an adapter changes counts, not what it leaves as it is
+"$tool" make base base8.gguf q8_0 || exit 1
+want 0 '' train c.yaml -q -s base=base8.gguf -s data.train=valid.jsonl -s data.valid=null -s 'adapter={method: ia3}' -o scales
+want 0 '' merge --base base8.gguf --adapter scales -o m8.gguf --dtype f32 -q
+want 0 '' unmerge --merged m8.gguf --adapter scales -o back8.gguf --dtype f32 -q
+check "a change beside blocks is taken back" near "$(loss --base back8.gguf)" "$(loss --base base8.gguf)"
+want 0 '' merge --base base.gguf --adapter one -o m0.gguf --onto original --dtype q8_0 -q
+want 2 'is q8_0, which rounded what was merged' unmerge --merged m0.gguf --adapter one -o x.gguf
+want 2 'm.h5: it holds nf4 and not the original weights' merge --base m.h5 --adapter one -o x --onto original
 want 2 '--merged is missing' unmerge --adapter one -o x
 want 2 'm is the merged model, which is read' unmerge --merged m --adapter one -o m --force
 check "nothing is left of what failed" bash -c '! ls -d x 2>/dev/null'
