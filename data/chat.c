@@ -303,25 +303,48 @@ static bool is_filled(const json_t *v)
                              : v && !json_is_null(v) && !(json_is_array(v) && !json_array_size(v));
 }
 
+/* The messages with one call of message `i` left out, with the only one the key; NULL: no memory.
+ */
+static json_t *without_call(const json_t *messages, size_t i, size_t call)
+{
+    json_t *list = json_copy((json_t *)(uintptr_t)messages);
+    json_t *m = json_copy(json_array_get(messages, i));
+    json_t *calls = json_copy(json_object_get(m, "tool_calls"));
+    const bool only = json_array_size(calls) < 2;
+
+    if (!list || !calls ||
+        (only ? json_object_del(m, "tool_calls") : json_array_remove(calls, call)) ||
+        (!only && json_object_set(m, "tool_calls", calls)) || json_array_set(list, i, m)) {
+        json_decref(list);
+        list = NULL;
+    }
+    json_decref(calls);
+    json_decref(m);
+    return list;
+}
+
+/* Each by itself: some templates render the first one alone. */
 static enum graft_status check_calls(const struct chat_template *t, json_t *messages, size_t i,
                                      const struct chat_opts *o, const char *text, size_t len,
                                      struct graft_err *err)
 {
-    json_t *list = json_copy(messages), *m = json_copy(json_array_get(messages, i));
-    bool same;
+    const json_t *calls = json_object_get(json_array_get(messages, i), "tool_calls");
+    size_t call = 0;
 
-    if (!list || !m || json_object_del(m, "tool_calls") || json_array_set(list, i, m)) {
+    do {
+        json_t *list = without_call(messages, i, call);
+        const bool same = list && same_text(t, list, o, text, len);
+
         json_decref(list);
-        json_decref(m);
-        return graft_fail_nomem(err, "messages", 1024);
-    }
-    same = same_text(t, list, o, text, len);
-    json_decref(list);
-    json_decref(m);
-    return same
-               ? graft_fail(err, GRAFT_EFORMAT,
-                            "messages[%zu]: the chat template leaves tool_calls out of the text", i)
-               : GRAFT_OK;
+        if (!list)
+            return graft_fail_nomem(err, "messages", 1024);
+        if (same)
+            return graft_fail(err, GRAFT_EFORMAT,
+                              "messages[%zu]: the chat template leaves tool_calls[%zu] out of the "
+                              "text",
+                              i, call);
+    } while (++call < json_array_size(calls));
+    return GRAFT_OK;
 }
 
 /* Tools and calls of them are rendered or refused, never dropped. */

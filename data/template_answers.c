@@ -422,13 +422,39 @@ static enum graft_status keep_blocks(const struct search *s, const struct jinja_
     return GRAFT_OK;
 }
 
+/* A block around nothing of the answer would teach an empty one. */
+static enum graft_status check_kept(const struct search *s, const bool *want, struct graft_err *err)
+{
+    for (size_t i = 0; i < json_array_size(s->messages); i++) {
+        struct strbuf other = STRBUF_INIT;
+        struct place at;
+        enum graft_status status = GRAFT_OK;
+
+        if (!is_answer(s->messages, i) || (want && !want[i]))
+            continue;
+        status = render_list(s, with_marker(s->messages, i, s->marker), s->o->add_generation_prompt,
+                             &other, NULL);
+        if (!status && !differ(s->text, &other, &at))
+            status = graft_fail(
+                err, GRAFT_EFORMAT,
+                "messages[%zu]: the chat template leaves this answer out of the text", i);
+        else if (status == GRAFT_EFORMAT) /* it wants the answer as it is */
+            status = GRAFT_OK;
+        strbuf_release(&other);
+        GRAFT_TRY(status);
+    }
+    return GRAFT_OK;
+}
+
 static enum graft_status answers_by_blocks(const struct search *s, const bool *want,
                                            struct chat_answers *out, struct graft_err *err)
 {
     struct strbuf text = STRBUF_INIT;
     struct jinja_spans spans = { .count = 0 };
-    enum graft_status status = chat_template_render(s->t, s->messages, s->o, &text, &spans, err);
+    enum graft_status status = check_kept(s, want, err);
 
+    if (!status)
+        status = chat_template_render(s->t, s->messages, s->o, &text, &spans, err);
     if (!status)
         status = keep_blocks(s, &spans, want, out, err);
     strbuf_release(&text);

@@ -207,7 +207,8 @@ static void read_rope(struct reader *top, const struct model_config *c, struct r
         out->theta = number_key(&r, "rope_theta", out->theta);
         out->partial = number_key(&r, "partial_rotary_factor", out->partial);
         out->factor = number_key(&r, "factor", NAN);
-        out->original_max = number_key(&r, "original_max_position_embeddings", out->original_max);
+        if (!out->original_max) /* the one outside wins, as in transformers */
+            out->original_max = number_key(&r, "original_max_position_embeddings", 0);
         out->attention_factor = number_key(&r, "attention_factor", NAN);
         out->beta_fast = number_key(&r, "beta_fast", 32);
         out->beta_slow = number_key(&r, "beta_slow", 1);

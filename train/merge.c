@@ -293,12 +293,17 @@ static enum graft_status check_sites(const struct merge *m, struct graft_err *er
 }
 
 /* Weights that were given up cannot be merged onto. */
-static enum graft_status check_original(const struct merge *m, struct graft_err *err)
+static enum graft_status check_original(struct merge *m, struct graft_err *err)
 {
     const enum qtype t = m->base.model->layer[0].linear[LIN_Q].w.type;
 
-    if (m->opts->onto != ONTO_ORIGINAL || (t != QT_NF4 && t != QT_FP4))
+    if (m->report.onto != ONTO_ORIGINAL || (t != QT_NF4 && t != QT_FP4))
         return GRAFT_OK;
+    if (m->opts->onto != ONTO_ORIGINAL) {
+        m->report.onto = ONTO_QUANTIZED;
+        m->report.onto_why = "all that the base has";
+        return GRAFT_OK;
+    }
     return graft_fail(
         err, GRAFT_EARG,
         "%s: it holds %s and not the original weights: give the model it was made from",
@@ -428,7 +433,7 @@ enum graft_status merge_run(const struct merge_opts *opts, struct merge_report *
             choose_onto(&m, &quant);
         st = base_open(opts->base, &quant, false, &m.base, err);
     }
-    if (!st)
+    if (!st && !opts->undo)
         st = check_original(&m, err);
     if (!st)
         st = opts->undo ? load_quietly(&m, err) : tasks_load(&m.tasks, m.base.model, err);

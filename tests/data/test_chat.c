@@ -406,8 +406,18 @@ static void tools_and_calls_are_rendered_or_refused(void **state)
     assert_string_equal(shown(with_tools, &o),
                         "d.jsonl:1: the chat template leaves the record's tools out of the text");
     assert_string_equal(shown(MSGS(U("x") ", " CALL), &o),
-                        "d.jsonl:1: messages[1]: the chat template leaves tool_calls out of the "
+                        "d.jsonl:1: messages[1]: the chat template leaves tool_calls[0] out of the "
                         "text");
+    chat_free(c);
+    c = make_chat("{% for m in messages %}{{ m.tool_calls[0].function.name if m.tool_calls else "
+                  "m.content }}<eos>{% endfor %}",
+                  NULL);
+    o = opts_with(c);
+    assert_string_equal(
+        shown(MSGS(U("x") ", {\"role\": \"assistant\", \"content\": \"\", \"tool_calls\": ["
+                          "{\"function\": {\"name\": \"f\"}}, {\"function\": {\"name\": \"g\"}}]}"),
+              &o),
+        "d.jsonl:1: messages[1]: the chat template leaves tool_calls[1] out of the text");
     chat_free(c);
     c = make_chat("{% for m in messages %}{% for t in m.tool_calls %}{{ t.function.name }}("
                   "{{ t.function.arguments | tojson }}){% endfor %}{{ m.content }}<eos>\n"
@@ -485,6 +495,15 @@ static void generation_blocks_are_those_of_their_answers(void **state)
     o.train_on_last = true;
     assert_string_equal(shown(MSGS(U("x") ", " A("ab") ", " U("y") ", " A("z")), &o),
                         "u:x\na:ab<eos>\nu:y\na:[z<eos>\n]");
+    chat_free(c);
+    c = make_chat("{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}"
+                  "{% if loop.last %}{{ m.content }}{% endif %}<eos>{% endgeneration %}{% endif %}"
+                  "{% endfor %}",
+                  NULL);
+    o = opts_with(c);
+    assert_string_equal(
+        shown(MSGS(U("x") ", " A("ab") ", " U("y") ", " A("z")), &o),
+        "d.jsonl:1: messages[1]: the chat template leaves this answer out of the text");
     chat_free(c);
     c = make_chat(twice, NULL);
     o = opts_with(c);
