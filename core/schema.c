@@ -273,16 +273,22 @@ struct filling {
     struct graft_err *err;
 };
 
+/* A whole number as a file may have it, 1e3, is a real one; so is one beyond 64 bits. */
+static void put_whole(const struct key_def *k, double x, struct strbuf *out)
+{
+    if (!(fabs(x) < 9.2e18) && k->max >= 1e300)
+        strbuf_printf(out, ", at most %lld", (long long)INT64_MAX);
+    else if (fabs(x) < 9.2e18 && trunc(x) == x)
+        strbuf_puts(out, ", in digits alone");
+}
+
 static enum graft_status refuse(const struct filling *f, const json_t *v)
 {
     struct strbuf want = STRBUF_INIT;
 
     schema_want(f->key, &want);
-    if (f->key->type == KEY_INT && json_is_real(v) && !(fabs(json_real_value(v)) < 9.2e18))
-        strbuf_printf(&want, ", at most %lld", (long long)INT64_MAX);
-    else if (f->key->type == KEY_INT && json_is_real(v) &&
-             trunc(json_real_value(v)) == json_real_value(v))
-        strbuf_puts(&want, ", in digits alone");
+    if (f->key->type == KEY_INT && json_is_real(v))
+        put_whole(f->key, json_real_value(v), &want);
     schema_found(f->src, f->path, v, strbuf_str(&want), f->err);
     strbuf_release(&want);
     return GRAFT_EARG;

@@ -4,8 +4,7 @@
 
 #include "data/chat.h"
 
-/* The space before an answer is one token with its first word in their tokenizers: learnt with it.
- */
+/* Space and first word of an answer are one token in their tokenizers: learnt together. */
 #define LEARNT(text) "{% generation %}" text "{% endgeneration %}"
 #define PROMPT(text) "{% if add_generation_prompt %}" text "{% endif %}"
 /* After an optional system message, questions and answers take turns. */

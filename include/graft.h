@@ -137,9 +137,10 @@ GRAFT_API void graft_model_describe(const struct graft_model *model, struct graf
  * @param path   folder with adapter_config.json and adapter_model.safetensors, as PEFT writes it
  * @param out    may be NULL (then found by its name); freed by graft_adapter_free() or with the
  *               model
- * @return GRAFT_OK, or GRAFT_EIO not readable, GRAFT_EFORMAT not an adapter or newer than this
- *         build, GRAFT_ESHAPE a tensor does not fit its slot (message names it), GRAFT_EARG the
- * name is taken or the method not supported, GRAFT_ENOMEM. Nothing stays of one that fails.
+ * @return GRAFT_OK, or GRAFT_EIO not readable, GRAFT_EFORMAT not an adapter, of a method that is
+ *         not supported, or newer than this build, GRAFT_ESHAPE a tensor does not fit its slot
+ *         (message names it), GRAFT_EARG the name is taken, or the adapter goes with another base,
+ *         GRAFT_ENOMEM. Nothing stays of one that fails.
  *
  * LoRA's tensors: lora_A (R, I), lora_B (O, R); f32, f16 or bf16 on disk, f32 in memory.
  * Memory: 4 * R * (I + O) bytes a slot, and the description of its graph; a tokenizer in the folder

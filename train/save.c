@@ -25,31 +25,19 @@ static void note_template(const struct run *r, char hash[65], struct facts *f)
     f->template_date = chat_date(chat);
 }
 
-/* An adapter that does not say what it was trained over would be used over anything: where the disk
- * was full behind it, a new one goes, with the tokenizer before it and the folder if it was its. */
-static void take_back(const char *dir)
+/* An adapter that does not say what it was trained over would be used over anything, and graft.json
+ * without a model is the half of one: where the disk was full before `last`, the file that makes it
+ * whole, what was written goes, and the folder if it was its. */
+static void take_back(const char *dir, const char *last)
 {
     struct strbuf path = STRBUF_INIT;
 
-    path_join(&path, dir, "graft.json");
+    path_join(&path, dir, last);
     if (!path.failed && !file_exists(strbuf_str(&path))) {
         adapter_files_remove(dir);
         rmdir(dir); /* stays when a run has more in it */
     }
     strbuf_release(&path);
-}
-
-/* graft.json without a model is the half of one. */
-static void take_back_checkpoint(const char *dir)
-{
-    struct strbuf model = STRBUF_INIT;
-
-    path_join(&model, dir, "config.json");
-    if (!model.failed && !file_exists(strbuf_str(&model))) {
-        adapter_files_remove(dir);
-        rmdir(dir); /* stays when a run has more in it */
-    }
-    strbuf_release(&model);
 }
 
 enum graft_status run_save(struct run *r, const char *dir, struct graft_err *err)
@@ -77,13 +65,11 @@ enum graft_status run_save(struct run *r, const char *dir, struct graft_err *err
         st = adapter_save(r->adapter, dir, err);
     if (!st)
         st = facts_write(dir, &f, quant, err);
-    if (st && !whole)
-        take_back(dir);
     if (!st && whole)
         st = merge_write(&r->base, c->base, r->adapter, c->adapter.save_bf16 ? QT_BF16 : QT_F32,
                          dir, err);
-    if (st && whole)
-        take_back_checkpoint(dir);
+    if (st)
+        take_back(dir, whole ? "config.json" : "graft.json");
     json_decref(quant);
     return st;
 }
